@@ -9,8 +9,9 @@ TORCH_INDEX ?=
 TORCH := torch==2.13.0
 TORCH_FROM := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX),)
 DEMO_ARGS ?=
-# Idle OpenMP threads sleep instead of spinning: several times faster where cores are shared.
-export OMP_WAIT_POLICY ?= PASSIVE
+# Idle OpenMP threads spin only briefly: much faster where cores are shared, and on an idle machine
+# a third faster than threads that sleep at once.
+export GOMP_SPINCOUNT ?= 50000
 PYTEST_ARGS ?=
 
 .PHONY: help demo quick setup setup-dev tensorflow vendor check test bench clean

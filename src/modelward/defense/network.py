@@ -5,7 +5,6 @@ from modelward.nets import (
     BatchNorm,
     Conv,
     Dense,
-    Dropout,
     Flatten,
     Layer,
     NetSpec,
@@ -48,7 +47,7 @@ def core_spec(shape: tuple[int, int, int]) -> NetSpec:
         strides = 2 if max(rows, columns) > _LEAST_MAP[index] else 1
         rows, columns = -(-rows // strides), -(-columns // strides)
         layers += [Conv(filters, kernel, strides, bias=False), BatchNorm(), Relu()]
-    layers += [Flatten(), Dropout(0.3), Dense(_UNITS), Relu(), Dense(2)]
+    layers += [Flatten(), Dense(_UNITS), Relu(), Dense(2)]
     return NetSpec((height, width, shape[2]), tuple(layers))
 
 

@@ -95,7 +95,7 @@ def run_demo(settings: DemoSettings, console: Console) -> DemoResult:
             _show_places(settings, assessed, console)
         if settings.keep_serving and service is not None:
             _keep(service, console)
-    return DemoResult(summary, _problems(assessed, findings, logged))
+    return DemoResult(summary, _problems(settings, target, assessed, findings, logged))
 
 
 @contextmanager
@@ -234,8 +234,21 @@ def _keep(service: LocalService, console: Console) -> None:
         console.print("Stopping the service.")
 
 
-def _problems(assessed: Assessed, findings: _Findings, logged: str | None) -> tuple[str, ...]:
+def _problems(
+    settings: DemoSettings,
+    target: TargetModel,
+    assessed: Assessed,
+    findings: _Findings,
+    logged: str | None,
+) -> tuple[str, ...]:
     problems = list(assessed.result.problems)
+    trained = target.trained
+    # The small data of a quick run only show the way; their accuracy promises nothing.
+    if not settings.quick and trained.validation_accuracy < trained.target:
+        problems.append(
+            f"the model reached {trained.validation_accuracy:.2%} on the validation digits, "
+            f"expected at least {trained.target:.2%}; try another --seed"
+        )
     if findings.clone is None:
         problems.append("the service gave no surrogate model: the clone was not measured")
     if logged is None:
