@@ -139,8 +139,8 @@ def train_detector(inputs: DefenseInputs, progress: Progress) -> DetectorResult:
 
 def _efforts(pool: Pool) -> tuple[Effort, Effort]:
     """Training effort of the detector, and of each leave-one-out detector."""
-    steps = int(np.clip(len(pool.source) / 40, 120, 1200))
-    return Effort(steps=steps), Effort(steps=max(60, steps // 8))
+    steps = int(np.clip(len(pool.source) / 40, 120, 1000))
+    return Effort(steps=steps), Effort(steps=max(60, steps // 7))
 
 
 def _calibration_scores(module: Any, split: Split) -> list[NDArray[np.float64]]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 __all__ = ["LOSSLESS", "Encoding", "apply", "random_encodings", "views"]
 
-_LOSSLESS_SHARE = 0.4
+_LOSSLESS_SHARE = 0.3
 _LOWEST_QUALITY = 75
 _REVERSED_SHARE = 0.3
 
@@ -42,8 +42,13 @@ def views(channels: int) -> tuple[Encoding, ...]:
 
 
 def random_encodings(rng: np.random.Generator, n: int, channels: int) -> list[Encoding]:
-    """Draw n encodings: none or PNG, or JPEG of quality 75-100."""
-    quality = rng.integers(_LOWEST_QUALITY, 101, n)
+    """Draw n encodings: none or PNG, or JPEG of quality 75-100, the lower ones more often.
+
+    The lower the quality, the more an image changes: drawn evenly, benign images of quality 75
+    were called attacks three times as often as lossless ones.
+    """
+    span = 101 - _LOWEST_QUALITY
+    quality = _LOWEST_QUALITY + np.floor(span * rng.random(n) ** 2).astype(np.int64)
     lossless = rng.random(n) < _LOSSLESS_SHARE
     reverse = (rng.random(n) < _REVERSED_SHARE) & (channels == 3)
     return [

@@ -32,7 +32,7 @@ _BENIGN = -2
 
 TARGET_FPR = 0.01
 _CONFIDENCE = 0.5
-_OUTLIER_SHARE = 0.2
+_OUTLIER_SHARE = 0.4
 _BENIGN_SHARE = 0.5
 _MANY_BENIGN = 2000
 """Benign images from which on none are moved to make more of them."""
