@@ -1,6 +1,8 @@
 """The artifact: rebuilt from its source, imported in every way with numpy alone."""
 
+import ast
 import json
+import re
 import subprocess
 import sys
 import textwrap
@@ -13,16 +15,44 @@ import pytest
 from defense_samples import digits_detector
 
 import modelward
+from modelward.defense import assemble as assembling
 from modelward.defense import predict_source, write_artifact
+from modelward.defense.assemble import ARTIFACT_PARTS
+from modelward.domain import ModelwardError
 
-RUNTIME = Path(modelward.__file__).parent / "defense" / "runtime.py"
+PARTS = Path(modelward.__file__).parent
 
 
-def test_predict_py_is_the_runtime_under_a_header():
-    source = predict_source("9.9.9")
-    assert source.endswith(RUNTIME.read_text())
+def test_predict_py_is_made_of_the_sender_and_the_runtime():
+    source = predict_source("9.9.9", {"model_id": "m-1"})
     assert source.startswith("# Written by Modelward 9.9.9 (Apache-2.0).")
-    assert len(source) - len(RUNTIME.read_text()) < 300
+    own = {"AISDefenseModel", "Delivery", "Spool", "DataCollector", "SplunkCollector"}
+    assert own <= {node.name for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}
+    assert "modelward.siem import" not in source
+    assert "siem.delivery import" not in source
+    assert not re.search(r"^(from|import) modelward", source, re.MULTILINE)
+    # Every line of every part that is neither docstring, import nor __all__ is there, in order.
+    for package, file in ARTIFACT_PARTS:
+        text = PARTS.joinpath(*package.split(".")[1:], file).read_text()
+        last = text[text.rindex("\n\n\ndef ") :].strip()
+        assert last in source, file
+
+
+def test_predict_py_carries_its_origin():
+    space: dict[str, object] = {"__name__": "predict"}
+    exec(compile(predict_source("9.9.9", {"model_id": "m-1", "job_id": "j-1"}), "p", "exec"), space)
+    assert space["ARTIFACT"] == {"model_id": "m-1", "job_id": "j-1", "version": "9.9.9"}
+
+
+def test_names_of_the_parts_do_not_collide(monkeypatch):
+    monkeypatch.setattr(
+        assembling, "ARTIFACT_PARTS", (*ARTIFACT_PARTS, ("modelward.siem", "sentinel_logs.py"))
+    )
+    monkeypatch.setattr(
+        assembling, "_defined", lambda tree: {"same"} if len(tree.body) > 3 else set()
+    )
+    with pytest.raises(ModelwardError, match="both define same; rename one"):
+        assembling.assemble("# h", {})
 
 
 CHECK = """

@@ -105,8 +105,7 @@ def test_a_path_instead_of_a_model_is_refused():
         AISDefenseModel("defense_model.h5")
 
 
-def test_siem_arguments_are_accepted_and_said_to_be_unused():
-    model = Recorder()
-    with pytest.warns(UserWarning, match="splunk_url, authorization given.*sent nowhere"):
-        defense = AISDefenseModel(model, splunk_url="https://splunk.example", authorization="x")
-    assert defense.defense_model is model
+def test_half_a_pair_of_credentials_is_refused(monkeypatch):
+    monkeypatch.delenv("MODELWARD_SPLUNK_AUTHORIZATION", raising=False)
+    with pytest.raises(ValueError, match="authorization: expected together with splunk_url"):
+        AISDefenseModel(lambda x: x, splunk_url="https://splunk.example")

@@ -3,9 +3,11 @@
 import json
 import tempfile
 import zipfile
-from importlib import resources
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from modelward.defense.assemble import assemble
 
 if TYPE_CHECKING:
     from modelward.defense.detector import DetectorResult
@@ -26,7 +28,8 @@ Defence against model extraction
 
 defense_model.h5   detector, {parameters:,} parameters; input {shape} in [0, 1];
                    outputs: column 0 = not-attack, column 1 = attack
-predict.py         scales the pixels, asks the model, names the answer; needs numpy only
+predict.py         scales the pixels, asks the model, names the answer, reports attacks to
+                   Microsoft Sentinel or Splunk where credentials are given; needs numpy only
 detector_info.json where this detector comes from and what it measured
 
 Use:
@@ -36,6 +39,9 @@ Use:
 
     defense = AISDefenseModel(load_model("defense_model.h5"))
     label, probability = defense.predict(images)
+
+    defense = AISDefenseModel(load_model("defense_model.h5"),
+                              splunk_url="https://splunk.example:8088", authorization=TOKEN)
 
 images: (n, {height}, {width}, {channels}), normalised (0 to 1) or raw (0 to 255), decided for every
 image by itself: integers and images with a value above 1 are raw.
@@ -49,10 +55,15 @@ What it cannot see:
 """
 
 
-def predict_source(version: str) -> str:
-    """Text of predict.py: the runtime under a header that names the version."""
-    runtime = resources.files("modelward.defense").joinpath("runtime.py")
-    return _HEADER.format(version=version) + runtime.read_text(encoding="utf-8")
+def predict_source(version: str, facts: Mapping[str, str] | None = None) -> str:
+    """Text of predict.py: sender and runtime under a header that names the version.
+
+    Args:
+        version: Of Modelward.
+        facts: model_id, job_id, task_type and analysis_type, for the events.
+    """
+    known = {**(facts or {}), "version": version}
+    return assemble(_HEADER.format(version=version), known)
 
 
 def write_artifact(result: "DetectorResult", path: Path, *, info: dict[str, Any]) -> None:
@@ -72,7 +83,7 @@ def write_artifact(result: "DetectorResult", path: Path, *, info: dict[str, Any]
         model = Path(scratch) / "defense_model.h5"
         result.save_h5(model)
         members = {
-            "predict.py": predict_source(__version__).encode(),
+            "predict.py": predict_source(__version__, _origin(info)).encode(),
             "defense_model.h5": model.read_bytes(),
             "README.txt": _readme(result).encode(),
             "detector_info.json": (json.dumps(facts, indent=2, default=str) + "\n").encode(),
@@ -85,6 +96,11 @@ def write_artifact(result: "DetectorResult", path: Path, *, info: dict[str, Any]
                 entry.external_attr = 0o644 << 16
                 file.writestr(entry, content)
         archive.replace(path)
+
+
+def _origin(info: Mapping[str, Any]) -> dict[str, str]:
+    names = ("model_id", "job_id", "task_type", "analysis_type")
+    return {name: str(info[name]) for name in names if info.get(name)}
 
 
 def _facts(result: "DetectorResult") -> dict[str, Any]:

@@ -1,0 +1,149 @@
+"""What a SIEM is told: the fields of one event, in the words that published rules look for."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+__all__ = [
+    "ATTACK_NAME",
+    "Event",
+    "attack_rows",
+    "new_event_id",
+    "raw_message",
+    "service_name_of",
+    "suspicious_level",
+    "utc_timestamp",
+]
+
+ATTACK_NAME = "model_attack"
+TASK_WORDS = {
+    "image_classification": "Image Classification",
+    "image_segmentation": "Image Segmentation",
+    "tabular_classification": "Tabular Classification",
+    "timeseries_forecasting": "Timeseries Forecasting",
+    "nlp": "Natural Language Processing",
+}
+"""Task -> its name in the text that the published Sentinel rules match."""
+SERVICE_TASKS = {"nlp": "natural_language_processing"}
+HIGH_FROM, LOW_FROM = 0.85, 0.70
+
+
+def raw_message(task: str, analysis: str) -> str:
+    """The sentence that published rules match, such as for ``image_classification, extraction``.
+
+    Args:
+        task: Task type; an unknown one is written out with capitals.
+        analysis: ``extraction`` or ``evasion``.
+    """
+    name = TASK_WORDS.get(task, task.replace("_", " ").title())
+    return f"{name} AI Model {analysis.title()} Attack Identified"
+
+
+def service_name_of(task: str, analysis: str) -> str:
+    """Name of the engine that reports, such as ``image_classification_extraction_defense_engine``.
+
+    Args:
+        task: Task type.
+        analysis: ``extraction`` or ``evasion``.
+    """
+    return f"{SERVICE_TASKS.get(task, task)}_{analysis}_defense_engine"
+
+
+def suspicious_level(probability: float) -> str:
+    """Words of the published rules for a probability in [0, 1], judged at two decimals.
+
+    Returns:
+        ``high suspicious attack`` from 0.85, ``low suspicious attack`` from 0.70, else nothing.
+    """
+    shown = round(float(probability), 2)
+    if shown >= HIGH_FROM:
+        return "high suspicious attack"
+    return "low suspicious attack" if shown >= LOW_FROM else ""
+
+
+def utc_timestamp(seconds: float | None = None) -> str:
+    """ISO 8601 in UTC with milliseconds and Z; now where no seconds since 1970 are given."""
+    utc = timezone.utc  # noqa: UP017 - the artifact also runs on Python 3.10
+    moment = datetime.now(utc) if seconds is None else datetime.fromtimestamp(seconds, utc)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def new_event_id() -> str:
+    """A name that no other event has, the same on every delivery of the event.
+
+    The prefix keeps it a text: Sentinel gives columns of bare GUIDs another suffix.
+    """
+    return f"evt-{uuid.uuid4().hex}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One event. ``fields`` gives the names that go over the wire."""
+
+    raw_message: str
+    """What happened, in words."""
+    service_name: str
+    """The engine that noticed."""
+    asset_id: str
+    """What is protected."""
+    source_name: str
+    """Address from which the input came, or of this host."""
+    probability: float
+    """Of an attack, in [0, 1]; kept at two decimals, since parsers grade by bands of them."""
+    timestamp: str = field(default_factory=utc_timestamp)
+    """ISO 8601, UTC."""
+    suspicious_level: str = ""
+    """``high suspicious attack``, ``low suspicious attack`` or empty."""
+    computer: str = ""
+    """Name of this host."""
+    attack_name: str = ATTACK_NAME
+    event_id: str = field(default_factory=new_event_id)
+    """Same on every delivery: what arrives twice can be told."""
+    model_id: str = ""
+    job_id: str = ""
+    defense_version: str = ""
+    rows: int = 1
+    """How many inputs this event stands for."""
+
+    def fields(self) -> dict[str, Any]:
+        """The event as it is sent: texts, ``probability`` a float and ``rows`` an int."""
+        return {
+            "RawMessage": self.raw_message,
+            "service_name": self.service_name,
+            "asset_id": self.asset_id,
+            "source_name": self.source_name,
+            # Two decimals: a parser that grades in bands (0.70-0.84, 0.85-1) has gaps between.
+            "probability": round(float(self.probability), 2),
+            "attack_name": self.attack_name,
+            "timestamp": self.timestamp,
+            "SuspiciousLevel": self.suspicious_level,
+            "Computer": self.computer,
+            "event_id": self.event_id,
+            "model_id": self.model_id,
+            "job_id": self.job_id,
+            "defense_version": self.defense_version,
+            "rows": self.rows,
+        }
+
+
+def attack_rows(
+    probabilities: Sequence[float], sources: Sequence[str]
+) -> tuple[dict[str, Any], ...]:
+    """The fields in which the events of one call differ; cheap, since predictions wait for it.
+
+    Args:
+        probabilities: Of an attack, one per flagged input.
+        sources: Where each came from.
+    """
+    common = f"evt-{uuid.uuid4().hex}"
+    return tuple(
+        {
+            "event_id": f"{common}-{number}",
+            "probability": round(float(probability), 2),
+            "SuspiciousLevel": suspicious_level(probability),
+            "source_name": source,
+        }
+        for number, (probability, source) in enumerate(zip(probabilities, sources, strict=True))
+    )
