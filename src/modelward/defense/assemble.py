@@ -60,7 +60,9 @@ def assemble(header: str, facts: Mapping[str, str]) -> str:
         raise ModelwardError(f"artifact: expected the line {_FACTS!r} in the runtime")
     standard = sorted(i for i in imports if not i.startswith(("import numpy", "from numpy")))
     numpy = sorted(imports - set(standard))
-    top = [header.rstrip(), f'"""{doc}"""', "from __future__ import annotations"]
+    # No `from __future__ import annotations`: with it, dataclasses look their module up, and a file
+    # that is executed by its path is in no list of modules.
+    top = [header.rstrip(), f'"""{doc}"""']
     top += ["\n".join(standard), "\n".join(numpy), '__all__ = ["AISDefenseModel"]']
     return "\n\n".join(top) + "\n\n\n" + "\n\n".join([*bodies[:-1], last])
 
