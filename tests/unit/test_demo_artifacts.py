@@ -5,6 +5,7 @@ import io
 import json
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from PIL import Image
 
 from modelward.client import Assessment, AssessmentFiles
 from modelward.demo import (
+    Assessed,
     CloneResult,
+    DemoSettings,
     Split,
     Summary,
     Verdict,
@@ -212,13 +215,18 @@ def test_what_is_missing_is_a_problem():
         files=AssessmentFiles(vulnerability_report=Path()),
         problems=("a defence was due",),
     )
-    from modelward.demo import Assessed
-
     findings = _Findings(None, defense_figures(None, None), [], [])
-    problems = _problems(Assessed(result, {}, 1.0), findings, None)
+    assessed = Assessed(result, {}, 1.0)
+    target = SimpleNamespace(trained=SimpleNamespace(validation_accuracy=0.99, target=0.993))
+    whole = DemoSettings(output=Path())
+    problems = _problems(whole, target, assessed, findings, None)
     assert problems[0] == "a defence was due"
-    assert "no surrogate model" in problems[1]
-    assert "MLflow did not take the model" in problems[2]
+    assert "reached 99.00% on the validation digits, expected at least 99.30%" in problems[1]
+    assert "no surrogate model" in problems[2]
+    assert "MLflow did not take the model" in problems[3]
+    # The small data of a quick run promise no accuracy.
+    quick = _problems(DemoSettings(output=Path(), quick=True), target, assessed, findings, "run")
+    assert len(quick) == 2
 
 
 def test_reopen_command_quotes_the_folder():
