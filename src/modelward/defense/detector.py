@@ -27,6 +27,7 @@ from modelward.defense.train import (
     allowed_false_positives,
     build_pool,
     calibrate,
+    extend_pool,
     fit,
     fold_threshold,
     scores,
@@ -43,6 +44,7 @@ _VALUES = 300_000_000
 """Pixel values, all channels counted, that the training images of both classes may hold."""
 _MOST_SAMPLES = 16_000
 _LEAST_SAMPLES = 1_000
+_MOST_STEPS = 1_600
 _LEAST_LEFT_OUT = 30
 _MOST_LEFT_OUT = 600
 _REPEATS = 40
@@ -92,11 +94,14 @@ def train_detector(inputs: DefenseInputs, progress: Progress) -> DetectorResult:
     unsent = generate_unsent(inputs, min(most * 6 // 10, len(inputs.queries)))
     progress(0.05, "Encoding training images")
     pool = build_pool(split, unsent, inputs.seed, most)
-    effort, small = _efforts(pool)
+    small = Effort(steps=int(np.clip(_steps(pool) // 7, 60, 150)))
+    extra = _harder(inputs, split, pool, unsent, effort=small, most=most)
+    whole = extend_pool(pool, extra, inputs.shape, inputs.seed)
+    made = {k: len(images) + len(extra.get(k, ())) for k, images in unsent.items()}
     module = fit(
-        pool,
+        whole,
         inputs.shape,
-        effort,
+        Effort(steps=_steps(whole)),
         inputs.seed,
         lambda share: progress(0.1 + 0.35 * share, "Training the detector"),
     )
@@ -125,22 +130,49 @@ def train_detector(inputs: DefenseInputs, progress: Progress) -> DetectorResult:
         benign_train=len(split.benign_train),
         benign_calibration=len(split.benign_calibration),
         benign_test=len(split.benign_test),
-        attack_train=len(split.attack_train) + sum(len(v) for v in unsent.values()),
+        attack_train=len(split.attack_train) + sum(made.values()),
         attack_test=len(split.attack_test),
         unseen=unseen,
         encodings=views,
         cost=cost,
-        notes=(*split.notes, *_notes(split, unsent, inputs)),
+        notes=(*split.notes, *_notes(split, made, inputs)),
         **detection_rates(scores(module, split.benign_test), scores(module, split.attack_test)),  # type: ignore[arg-type]
     )
     progress(1.0, "The detector is ready")
     return result
 
 
-def _efforts(pool: Pool) -> tuple[Effort, Effort]:
-    """Training effort of the detector, and of each leave-one-out detector."""
-    steps = int(np.clip(len(pool.source) / 40, 120, 1000))
-    return Effort(steps=steps), Effort(steps=max(60, steps // 7))
+def _steps(pool: Pool) -> int:
+    """Training steps that a pool is worth; those of a short training are about a seventh."""
+    return int(np.clip(len(pool.source) / 33, 120, _MOST_STEPS))
+
+
+def _harder(
+    inputs: DefenseInputs,
+    split: Split,
+    pool: Pool,
+    unsent: dict[int, Images],
+    *,
+    effort: Effort,
+    most: int,
+) -> dict[int, Images]:
+    """Further unsent queries of the sources that a short training misses, by source.
+
+    A source such as strokes makes queries close to the domain's border: fresh ones teach more
+    than further steps on the same ones, which are only learnt by heart.
+    """
+    pilot = fit(pool, inputs.shape, effort, inputs.seed + len(inputs.sources) + 1)
+    threshold = calibrate(_calibration_scores(pilot, split)[:1])
+    missed = split.attack_train_source[scores(pilot, split.attack_train) <= threshold]
+    wanted = {k: int((missed == k).sum()) for k in unsent}
+    if not any(wanted.values()):
+        return {}
+    share = min(most, len(inputs.queries)) / sum(wanted.values())
+    return {
+        k: inputs.generate(inputs.sources[k], round(count * share), inputs.seed + 104_729 * (k + 1))
+        for k, count in wanted.items()
+        if round(count * share) >= 1
+    }
 
 
 def _calibration_scores(module: Any, split: Split) -> list[NDArray[np.float64]]:
@@ -249,7 +281,7 @@ def _agree(result: DetectorResult, saved: Any, inputs: DefenseInputs) -> None:
         )
 
 
-def _notes(split: Split, unsent: dict[int, Images], inputs: DefenseInputs) -> tuple[str, ...]:
+def _notes(split: Split, made: dict[int, int], inputs: DefenseInputs) -> tuple[str, ...]:
     count = len(split.benign_calibration)
     notes = []
     if allowed_false_positives(count, TARGET_FPR) < 0:
@@ -263,12 +295,12 @@ def _notes(split: Split, unsent: dict[int, Images], inputs: DefenseInputs) -> tu
             f"most {TARGET_FPR:.0%} under the worst of the encodings; from that many images the "
             f"rate is known to about {2 * (TARGET_FPR / count) ** 0.5:.1%} either way."
         )
-    names = [inputs.sources[k] for k in sorted(unsent)]
-    made = sum(len(images) for images in unsent.values())
+    names = [inputs.sources[k] for k in sorted(made)]
     if names:
         notes.append(
-            f"Besides sent queries, {made:,} unsent ones of {', '.join(names)} were trained on, "
-            "and outliers made from benign images (outlier exposure, Hendrycks et al. 2019)."
+            f"Besides sent queries, {sum(made.values()):,} unsent ones of {', '.join(names)} were "
+            "trained on, more of those that a short training missed, and outliers made from benign "
+            "images (outlier exposure, Hendrycks et al. 2019)."
         )
     notes.append(
         "Leave-one-out detectors are trained with fewer steps than the shipped one. Sources that "

@@ -21,6 +21,7 @@ __all__ = [
     "Pool",
     "build_pool",
     "calibrate",
+    "extend_pool",
     "fit",
     "fold_threshold",
     "scores",
@@ -111,6 +112,26 @@ def build_pool(split: Split, unsent: dict[int, Images], seed: int, most: int) ->
         for part in parts
     ]
     return Pool(images=torch.cat(encoded), source=np.concatenate(sources).astype(np.int64))
+
+
+def extend_pool(
+    pool: Pool, extra: dict[int, Images], shape: tuple[int, int, int], seed: int
+) -> Pool:
+    """The pool with further queries, encoded like the others.
+
+    Args:
+        pool: From ``build_pool``; left as it is.
+        extra: Query images by source, (n, h, w, c) uint8.
+        shape: (height, width, channels) before averaging.
+        seed: Of the encodings.
+    """
+    rng = np.random.default_rng([seed, 5])
+    images, sources = [pool.images], [pool.source]
+    for source, more in extra.items():
+        coded = encodings.apply(more, encodings.random_encodings(rng, len(more), shape[2]))
+        images.append(_shrunk(coded, pool_factor(shape)))
+        sources.append(np.full(len(more), source, np.int64))
+    return replace(pool, images=torch.cat(images), source=np.concatenate(sources))
 
 
 class _Draw:
