@@ -44,7 +44,8 @@ _VALUES = 300_000_000
 """Pixel values, all channels counted, that the training images of both classes may hold."""
 _MOST_SAMPLES = 16_000
 _LEAST_SAMPLES = 1_000
-_MOST_STEPS = 1_600
+_MOST_STEPS, _UNSEEN_STEPS, _PILOT_STEPS = 1_600, 280, 120
+"""Of the detector, of each leave-one-out detector, and of the one that shows what is hard."""
 _LEAST_LEFT_OUT = 30
 _MOST_LEFT_OUT = 600
 _REPEATS = 40
@@ -94,8 +95,8 @@ def train_detector(inputs: DefenseInputs, progress: Progress) -> DetectorResult:
     unsent = generate_unsent(inputs, min(most * 6 // 10, len(inputs.queries)))
     progress(0.05, "Encoding training images")
     pool = build_pool(split, unsent, inputs.seed, most)
-    small = Effort(steps=int(np.clip(_steps(pool) // 7, 60, 150)))
-    extra = _harder(inputs, split, pool, unsent, effort=small, most=most)
+    pilot = Effort(steps=min(_steps(pool), _PILOT_STEPS))
+    extra = _harder(inputs, split, pool, unsent, effort=pilot, most=most)
     whole = extend_pool(pool, extra, inputs.shape, inputs.seed)
     made = {k: len(images) + len(extra.get(k, ())) for k, images in unsent.items()}
     module = fit(
@@ -118,7 +119,7 @@ def train_detector(inputs: DefenseInputs, progress: Progress) -> DetectorResult:
         split,
         pool,
         derived=derived_sources(inputs, unsent),
-        effort=small,
+        effort=Effort(steps=max(60, min(_steps(pool) // 4, _UNSEEN_STEPS))),
         progress=progress,
     )
     progress(0.95, "Measuring the detector's cost")
@@ -143,7 +144,7 @@ def train_detector(inputs: DefenseInputs, progress: Progress) -> DetectorResult:
 
 
 def _steps(pool: Pool) -> int:
-    """Training steps that a pool is worth; those of a short training are about a seventh."""
+    """Training steps that a pool is worth."""
     return int(np.clip(len(pool.source) / 33, 120, _MOST_STEPS))
 
 
