@@ -25,6 +25,8 @@ DELIVERY_LOG = logging.getLogger("modelward.siem")
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 300.0
 IDLE_SECONDS = 1.0
 """How often a thread looks for events that another process left on the same spool."""
+SPILL_SECONDS = 0.02
+"""How soon memory is tried again where the spool is busy."""
 BATCH = 200
 CLOSE_SECONDS = 2.0
 ABANDONED: list[Any] = []
@@ -122,6 +124,7 @@ class Delivery:
         self._queued = 0
         self._guard = threading.Lock()
         self._wake = {name: threading.Event() for name in self._names}
+        self._spill = threading.Event()
         self._threads: list[threading.Thread] = []
         self._spool: Spool | None = None
         self._spool_problem = ""
@@ -133,6 +136,10 @@ class Delivery:
                 )
                 thread.name = f"modelward-siem-{name}"
                 self._threads.append(thread)
+            keeper = threading.Thread(target=keep_for_ever, args=(weakref.ref(self),), daemon=True)
+            keeper.name = "modelward-siem-keeper"
+            self._threads.append(keeper)
+            for thread in self._threads:
                 thread.start()
 
     def _open_spool(self) -> None:
@@ -205,7 +212,7 @@ class Delivery:
         with contextlib.suppress(SpoolBusy):
             self.flush(timeout)
         self._closed = True
-        for event in self._wake.values():
+        for event in (*self._wake.values(), self._spill):
             event.set()
         for thread in self._threads:
             if thread is not threading.current_thread():
@@ -261,6 +268,7 @@ class Delivery:
                 self._queue.append((count, body))
                 self._queued += count
                 self._overflowed += count
+                self._spill.set()
         if not fits:
             self._drop(count, f"the memory queue is full and the spool refuses: {reason}")
 
@@ -305,9 +313,12 @@ class Delivery:
             self._drain()
         if self._spool is None:
             return IDLE_SECONDS
+        names = [name] if name else self._names
         try:
-            left = self._spool.absorb()
-            pauses = [self._send(self._states[n]) for n in ([name] if name else self._names)]
+            # While a SIEM is down nothing is sorted: predictions have the spool for themselves.
+            due = any(self._states[n].not_before <= self._clock() for n in names)
+            left = self._spool.absorb() if due else 0
+            pauses = [self._send(self._states[n]) for n in names]
         except SpoolBusy as error:
             DELIVERY_LOG.debug("SIEM: spool busy: %s", error)
             return 0.1
@@ -403,7 +414,7 @@ class Delivery:
 
     def _after_fork_in_child(self) -> None:
         # The parent sends what it has in memory. Its connection must not be closed from here.
-        ABANDONED.append((self._spool, self._guard, self._wake))
+        ABANDONED.append((self._spool, self._guard, self._wake, self._spill))
         for state in self._states.values():
             state.delivered = 0
         self._submitted = self._dropped = self._overflowed = 0
@@ -432,6 +443,30 @@ def send_for_ever(ref: "weakref.ref[Delivery]", name: str) -> None:
                 time.sleep(min(pause, 0.2))
             else:
                 wake.wait(pause)
+
+
+def keep_for_ever(ref: "weakref.ref[Delivery]") -> None:
+    """Body of the thread that empties the memory: the others may wait for a SIEM that is silent."""
+    while True:
+        delivery = ref()
+        if delivery is None or delivery._closed:
+            return
+        spill = delivery._spill
+        spill.clear()
+        busy = False
+        try:
+            if delivery._spool is not None:
+                delivery._drain()
+                delivery._spool.settle()
+        except SpoolBusy:
+            busy = True
+        except Exception:
+            DELIVERY_LOG.exception("SIEM: the keeping thread stumbled and goes on")
+        del delivery
+        if busy:
+            time.sleep(SPILL_SECONDS)
+        else:
+            spill.wait(IDLE_SECONDS)
 
 
 def on_fork(ref: "weakref.ref[Delivery]", method: str) -> None:
