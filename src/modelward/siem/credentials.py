@@ -2,6 +2,7 @@
 
 import os
 import re
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -83,11 +84,15 @@ def make_sinks(
 def default_spool(asset_id: str) -> Path:
     """The spool of a protected asset in the user's state folder."""
     state = os.environ.get("XDG_STATE_HOME")
-    if state:
-        folder = Path(state)
-    elif os.name == "nt":
-        folder = Path(os.environ.get("LOCALAPPDATA", str(Path.home())))
-    else:
-        folder = Path.home() / ".local" / "state"
+    try:
+        if state:
+            folder = Path(state)
+        elif os.name == "nt":
+            folder = Path(os.environ.get("LOCALAPPDATA") or Path.home())
+        else:
+            folder = Path.home() / ".local" / "state"
+    except RuntimeError:
+        # Containers run as users without a home. Others may write here, hence a new folder.
+        folder = Path(tempfile.mkdtemp(prefix="modelward-"))
     safe = re.sub(r"[^A-Za-z0-9_.-]", "_", asset_id)[:80].lstrip(".") or "asset"
     return folder / "modelward" / f"siem-{safe}.db"
