@@ -28,6 +28,7 @@ def make_sinks(
     azure_log_endpoint: str | None = None,
     ca_bundle: str | None = None,
     allow_http: bool = False,
+    acknowledge: bool = False,
     environment: Mapping[str, str] | None = None,
 ) -> list[Any]:
     """Sinks for the credentials at hand.
@@ -37,6 +38,7 @@ def make_sinks(
         azure_log_endpoint: Address instead of the workspace's own.
         ca_bundle: PEM file of authorities to trust.
         allow_http: Whether plain http may leave this machine.
+        acknowledge: Whether to wait for Splunk's indexers.
         environment: Instead of the process's.
 
     Returns:
@@ -76,6 +78,7 @@ def make_sinks(
                 values["authorization"],
                 ca_bundle=ca_bundle,
                 allow_http=allow_http,
+                acknowledge=acknowledge,
             )
         )
     return sinks
