@@ -35,10 +35,20 @@ def resource(name: str) -> dict[str, Any]:
     return found
 
 
-def columns_of_table() -> dict[str, str]:
+def table_columns(*, migrated: bool = False) -> list[dict[str, str]]:
+    """The columns that the template gives the table."""
     schema = resource("table.json")["properties"]["schema"]
     assert schema["name"] == "AIShield_CL"
-    return {column["name"]: column["type"] for column in schema["columns"]}
+    assert schema["columns"] == (
+        "[concat(variables('columns'), "
+        "if(parameters('migrated'), variables('ofDataCollector'), variables('computer')))]"
+    )
+    made = template("table.json")["variables"]
+    return [*made["columns"], *made["ofDataCollector" if migrated else "computer"]]
+
+
+def columns_of_table() -> dict[str, str]:
+    return {column["name"]: column["type"] for column in table_columns()}
 
 
 def columns_of_stream() -> dict[str, str]:
@@ -91,6 +101,13 @@ def test_table_and_stream_declare_every_column_with_the_type_that_is_sent() -> N
     assert set(row_of(event().fields())) == set(sent)
 
 
+def test_a_migrated_table_keeps_what_the_data_collector_made_and_gains_the_rest() -> None:
+    collected = {data_collector_column(name, v) for name, v in event().fields().items()}
+    migrated = {column["name"] for column in table_columns(migrated=True)}
+    assert collected - migrated == {"Computer"}, "a standard column of such a table"
+    assert migrated - collected == {"TimeGenerated", "SuspiciousLevel"}
+
+
 def test_suffixes_are_those_that_the_data_collector_would_give() -> None:
     for field, value in event().fields().items():
         if field != "SuspiciousLevel":
@@ -104,8 +121,7 @@ def test_columns_keep_the_limits_of_log_analytics() -> None:
         assert name not in RESERVED
     assert set(table.values()) <= TABLE_TYPES
     assert set(stream.values()) <= STREAM_TYPES
-    described = resource("table.json")["properties"]["schema"]["columns"]
-    assert all(column["description"] for column in described)
+    assert all(column["description"] for column in table_columns())
 
 
 def test_rule_flows_from_the_declared_stream_into_the_table() -> None:
