@@ -320,11 +320,13 @@ class Delivery:
 
     def _drain(self, *, last: bool = False) -> None:
         """From the queue into the spool; where that does not work, into one in memory."""
-        if self._spool is None and (self._queue or not self._start_threads):
-            self._open_spool()
-        if not self._queue or not self._draining.acquire(blocking=last):
+        missing = self._spool is None and not self._start_threads
+        if not (self._queue or missing) or not self._draining.acquire(blocking=last):
             return
         try:
+            # One thread at a time: a second connection would be nobody's to close.
+            if self._spool is None:
+                self._open_spool()
             while self._queue:
                 count, body = self._queue[0]
                 if not self._moved(count, body):
