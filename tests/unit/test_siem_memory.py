@@ -1,4 +1,4 @@
-"""Events that found the spool busy reach the disk soon, whatever the SIEM does."""
+"""What a SIEM that is silent or down costs the process that reports to it."""
 
 import threading
 import time
@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from modelward.siem import Delivery, Event, Outcome
+import pytest
+
+from modelward.siem import Delivery, Event, Outcome, Spool
 
 
 class Silent:
@@ -56,3 +58,30 @@ def test_memory_reaches_the_disk_while_the_siem_is_silent(tmp_path: Path) -> Non
         sink.freed.set()
         assert delivery.flush(20)
         delivery.close()
+
+
+def test_nothing_is_sorted_while_no_siem_is_due(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Down:
+        name = "down"
+
+        def send(self, events: Sequence[dict[str, Any]]) -> Outcome:
+            return Outcome("retry", "down", 1000.0)
+
+    calls: list[int] = []
+    real = Spool.absorb
+    monkeypatch.setattr(Spool, "absorb", lambda self: (calls.append(1), real(self))[1])
+    now = [0.0]
+    delivery = Delivery([Down()], tmp_path / "spool.db", start=False, clock=lambda: now[0])
+    delivery.submit([event()])
+    delivery.pump()
+    before = len(calls)
+    delivery.submit([event(), event()])
+    delivery.pump()
+    assert len(calls) == before
+    assert delivery.stats()["sinks"]["down"]["pending"] == 3
+    now[0] += 1002
+    delivery.pump()
+    assert len(calls) == before + 1
+    delivery.close()

@@ -386,11 +386,17 @@ class Delivery:
         with contextlib.suppress(SpoolBusy):
             self._drain()
         pauses = [IDLE_SECONDS]
+        senders = [self._senders[name]] if name else list(self._senders.values())
+        # Nothing is sorted for SIEMs that are down: predictions have spool and interpreter alone.
+        due = any(sender.pause() <= 0 for sender in senders)
         for spool in self._spools():
             # A full spool takes in nothing, but still gives.
             with contextlib.suppress(SpoolBusy):
-                pauses.append(0.0 if spool.absorb() else IDLE_SECONDS)
-            for sender in [self._senders[name]] if name else list(self._senders.values()):
+                if not due:
+                    spool.rest()
+                elif spool.absorb():
+                    pauses.append(0.0)
+            for sender in senders:
                 try:
                     pauses.append(sender.send(spool))
                 except SpoolBusy as error:

@@ -139,9 +139,7 @@ class Spool:
             SpoolBusy: Another process kept the lock for seconds, or the disk is full.
         """
         if not self._calls_wait():
-            if time.monotonic() - self._counted_at > RECOUNT_SECONDS:
-                self._guarded(self._recount)
-            self._tidy()
+            self.rest()
             return 0
 
         def step() -> int:
@@ -158,6 +156,16 @@ class Spool:
         left = self._guarded(step)
         self._tidy()
         return left
+
+    def rest(self) -> None:
+        """What is to do while nobody sends: count what is stored, keep the log small.
+
+        Raises:
+            SpoolBusy: Another process kept the lock for seconds.
+        """
+        if time.monotonic() - self._counted_at > RECOUNT_SECONDS:
+            self._guarded(self._recount)
+        self._tidy()
 
     def _calls_wait(self) -> bool:
         found = "SELECT EXISTS (SELECT 1 FROM inbox)"
