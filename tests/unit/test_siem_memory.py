@@ -45,11 +45,12 @@ def test_memory_reaches_the_disk_while_the_siem_is_silent(tmp_path: Path) -> Non
     try:
         delivery.submit([event()])
         assert sink.asked.wait(20), "the sending thread now waits for the SIEM"
-        assert delivery._spool is not None
+        spool = delivery._keeper.spool
+        assert spool is not None
         for _ in range(4):
-            with delivery._spool._lock:
+            with spool._link._lock:
                 delivery.submit([event() for _ in range(40)])
-            assert until(lambda: delivery._queued == 0), "memory waits for a silent SIEM"
+            assert until(lambda: not delivery._keeper.backlog), "memory waits for a silent SIEM"
         stats = delivery.stats()
         assert stats["overflowed"] >= 40
         assert (stats["dropped"], stats["in_memory"]) == (0, 0)

@@ -105,18 +105,17 @@ def keep_for_ever(ref: Any) -> None:
         delivery = ref()
         if delivery is None or delivery._closed:
             return
-        spill = delivery._spill
-        spill.clear()
-        left = False
+        keeper = delivery._keeper
+        del delivery
+        keeper.spill.clear()
         try:
-            left = delivery.keep()
+            keeper.drain()
             stumbles = 0
         except Exception:
             stumbles += 1
             if stumbles == 1:
                 LIFE_LOG.exception("SIEM: the keeping thread stumbled and goes on")
-        del delivery
-        if left or stumbles:
+        if keeper.backlog:
             time.sleep(REST_SECONDS if stumbles else SPILL_SECONDS)
         else:
-            spill.wait(1.0)
+            keeper.spill.wait(1.0)
