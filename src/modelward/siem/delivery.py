@@ -155,12 +155,12 @@ class Delivery:
         except Exception as error:
             self._refuse(count, f"an event could not be written: {type(error).__name__}")
             return
-        self._keeper.submitted += count
+        self._keeper.count(count)
         for event in self._wake.values():
             event.set()
 
     def _refuse(self, count: int, reason: str) -> None:
-        self._keeper.submitted += count
+        self._keeper.count(count)
         self._keeper.drop(count, reason)
 
     def flush(self, timeout: float = 10.0) -> bool:
@@ -256,13 +256,13 @@ class Delivery:
             self._keeper.drain()
         pauses = [IDLE_SECONDS]
         senders = [self._senders[name]] if name else list(self._senders.values())
-        # Nothing is sorted for SIEMs that are down: predictions have spool and interpreter alone.
-        due = any(sender.pause() <= 0 for sender in senders)
+        due = any(sender.pause() == 0 for sender in senders)
         for spool in self._keeper.spools:
             # A full spool takes in nothing, but still gives.
             with contextlib.suppress(SpoolBusy):
                 if not due:
-                    spool.rest()
+                    # Calls can wait as they are: making events of them would slow predictions.
+                    spool.tidy()
                 elif spool.absorb():
                     pauses.append(0.0)
             for sender in senders:

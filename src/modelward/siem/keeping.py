@@ -99,8 +99,9 @@ class Keeper:
             self.drop(count, f"the spool holds {self._capacity:,} events")
             return
         try:
-            if spool is None or self._queue:
-                raise SpoolBusy(self._problem or "earlier events wait in memory")
+            if spool is None:
+                raise SpoolBusy(self._problem)
+            # Even where earlier events wait in memory: on disk they outlive the process.
             spool.put(self._names, count, body)
         except SpoolBusy as error:
             self._remember(count, body, str(error))
@@ -115,6 +116,11 @@ class Keeper:
                 self.spill.set()
         if not fits:
             self.drop(count, f"the memory queue is full and the spool refuses: {reason}")
+
+    def count(self, events: int) -> None:
+        """Note that events were submitted."""
+        with self._guard:
+            self.submitted += events
 
     def drop(self, count: int, reason: str) -> None:
         """Count events as lost; the first time, say so."""

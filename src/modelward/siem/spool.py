@@ -25,7 +25,7 @@ __all__ = ["Spool", "SpoolBusy"]
 
 LEASE_SECONDS = 120.0
 """How long a process may take to send what it has taken; longer than any timeout of a sink."""
-INBOX_ROWS = 20
+INBOX_ROWS, INBOX_EVENTS = 20, 200
 BATCH_BYTES = 1_000_000
 """Most bytes of one batch; both SIEMs take more."""
 DEAD_MOST = 5_000
@@ -105,15 +105,20 @@ class Spool:
             SpoolBusy: Another process kept the lock for seconds, or the disk is full.
         """
         if not self._calls_wait():
-            self.rest()
+            self.tidy()
             return 0
 
         def step() -> int:
             with self._link.transaction() as db:
                 rows = db.execute(
-                    "SELECT seq, sinks, body FROM inbox ORDER BY seq LIMIT ?", (INBOX_ROWS,)
+                    "SELECT seq, sinks, body, size FROM inbox ORDER BY seq LIMIT ?", (INBOX_ROWS,)
                 ).fetchall()
-                for seq, sinks, body in rows:
+                events = 0
+                for seq, sinks, body, size in rows:
+                    # Predictions wait for the lock that this holds: a little at a time.
+                    if events >= INBOX_EVENTS:
+                        break
+                    events += size
                     # The call goes first: in a full spool its events take its place.
                     db.execute("DELETE FROM inbox WHERE seq = ?", (seq,))
                     self._add_call(db, sinks, body)
@@ -123,12 +128,8 @@ class Spool:
         self._link.tidy()
         return left
 
-    def rest(self) -> None:
-        """What is to do while nobody sends: count what is stored, keep the log small.
-
-        Raises:
-            SpoolBusy: Another process kept the lock for seconds.
-        """
+    def tidy(self) -> None:
+        """Bring the write-ahead log in where it has grown, and count what others stored."""
         if time.monotonic() - self._counted_at > RECOUNT_SECONDS:
             self._link.guarded(self._recount)
         self._link.tidy()
