@@ -117,6 +117,12 @@ def test_a_batch_beyond_one_mebibyte_goes_in_parts(endpoint: Endpoint) -> None:
         (Scripted(404, "NotFound"), "retry", 60.0, "dcr_immutable_id"),
         (Scripted(400, "InvalidStream"), "retry", 60.0, "stream_name"),
         (Scripted(400, "InvalidPayload", message="bad row"), "rejected", None, "bad row"),
+        (
+            Scripted(400, "InvalidPayload", message="rows_d does not fit the stream of the rule"),
+            "rejected",
+            None,
+            "rows_d",
+        ),
         (Scripted(413, "ContentLengthLimitExceeded"), "rejected", None, "413"),
         (Scripted(429, "TooMany", {"Retry-After": "17"}), "retry", 17.0, "429"),
         (Scripted(429, "TooMany"), "retry", None, "429"),

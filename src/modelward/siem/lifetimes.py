@@ -20,7 +20,7 @@ HELD: list[Any] = []
 FORKING = threading.Lock()
 """Two threads may fork at the same time."""
 HOOKS: list[str] = []
-REST_SECONDS = 0.2
+REST_SECONDS, LAST_SECONDS = 0.2, 2.0
 SPILL_SECONDS = 0.02
 """How soon memory is tried again where the spool is busy."""
 
@@ -40,9 +40,10 @@ def look_after(delivery: Any) -> None:
 
 
 def close_all() -> None:
-    """Give what is left a last chance."""
+    """Give what is left a last chance, in two seconds for all together."""
+    end = time.monotonic() + LAST_SECONDS
     for delivery in list(DELIVERIES):
-        delivery.close()
+        delivery.close(max(0.0, end - time.monotonic()))
 
 
 def before_fork() -> None:

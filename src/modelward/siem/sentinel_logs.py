@@ -14,6 +14,7 @@ from modelward.siem.transport import (
     checked_url,
     reply_of,
     shortened,
+    told,
 )
 
 __all__ = ["COLUMNS", "SentinelLogs"]
@@ -40,8 +41,8 @@ SCOPES = {
     ".azure.cn": "https://monitor.azure.cn/.default",
 }
 """What a token is asked for in clouds of their own; elsewhere the client's default."""
-SETTINGS_CODES = ("stream", "rule", "apiversion")
-"""Words in the code of a 400 that is about the settings and not about the events."""
+SETTINGS_CODES = re.compile("stream|rule|apiversion", re.IGNORECASE)
+"""Found in the code of a 400: the settings are to blame, and no event."""
 
 
 class SentinelLogs:
@@ -209,13 +210,16 @@ def outcome_of(error: Any) -> Outcome:
     """What to do about a refusal of the ingestion endpoint."""
     status = error.status_code
     detail = getattr(error, "error", None)
-    code = str(getattr(detail, "code", None) or "")
-    said = " ".join(f"{code} {getattr(detail, 'message', None) or error.reason or ''}".split())
-    text = f"Azure answered {status} {said[:200]}"
+    said = told(str(getattr(error, "message", "")))
+    named = re.match(r"\((\w+)\)", said)
+    code = str(getattr(detail, "code", None) or (named[1] if named else ""))
+    if detail is not None:
+        said = told(f"{code} {getattr(detail, 'message', '')}")
+    text = f"Azure answered {status} {said}"
     headers = getattr(getattr(error, "response", None), "headers", {})
     wait = reply_of(status or 0, headers, b"").retry_after
-    about_settings = any(word in code.lower() for word in SETTINGS_CODES)
-    if status == 413 or (status == 400 and not about_settings):
+    # Only the code counts: a message about one event may name its stream.
+    if status == 413 or (status == 400 and not SETTINGS_CODES.search(code)):
         return Outcome("rejected", text)
     if status in BUSY or status is None:
         return Outcome("retry", text, wait)
