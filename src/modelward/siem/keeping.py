@@ -195,6 +195,9 @@ class Keeper:
 
     def close(self) -> None:
         """Close the spools; what is only in memory is lost, and counted."""
+        with self._guard:
+            # Whoever comes too late finds no place, and is counted.
+            self._memory_most = -1
         lost = self.in_memory
         if lost:
             self.drop(lost, "they were only in memory when the delivery was closed")
