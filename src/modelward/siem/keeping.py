@@ -74,7 +74,9 @@ class Keeper:
     def open(self) -> None:
         """Open the spool on disk, where that works."""
         try:
-            self.spool = Spool(self._path, most_bytes=self._most_bytes, clock=self._clock)
+            self.spool = Spool(
+                self._path, most_bytes=self._most_bytes, clock=self._clock, sinks=self._names
+            )
             self._problem = ""
         except SpoolBusy as error:
             self._trouble(error)
