@@ -1,9 +1,21 @@
 """Microsoft Sentinel through the Logs Ingestion API: endpoint, data collection rule, credential."""
 
-from collections.abc import Sequence
+import re
+import ssl
+from collections.abc import Callable, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
-from modelward.siem.transport import BUSY, SLOW_RETRY_SECONDS, Outcome, checked_url, shortened
+from modelward.siem.transport import (
+    BUSY,
+    SLOW_RETRY_SECONDS,
+    TIMEOUT_SECONDS,
+    Outcome,
+    checked_url,
+    reply_of,
+    shortened,
+    told,
+)
 
 __all__ = ["COLUMNS", "SentinelLogs"]
 
@@ -24,6 +36,13 @@ COLUMNS = {
     "rows": "rows_d",
 }
 """Field -> column of the stream: the names that the published parser reads from the table."""
+SCOPES = {
+    ".azure.us": "https://monitor.azure.us/.default",
+    ".azure.cn": "https://monitor.azure.cn/.default",
+}
+"""What a token is asked for in clouds of their own; elsewhere the client's default."""
+SETTINGS_CODES = re.compile("stream|rule|apiversion", re.IGNORECASE)
+"""Found in the code of a 400: the settings are to blame, and no event."""
 
 
 class SentinelLogs:
@@ -58,25 +77,18 @@ class SentinelLogs:
         base = checked_url("endpoint", endpoint, allow_http=False)
         if not base.startswith("https://"):
             raise ValueError("endpoint: expected https, since a token goes with every request")
-        for name, value in (("dcr_immutable_id", dcr_immutable_id), ("stream_name", stream_name)):
-            if not value or not str(value).strip():
-                raise ValueError(f"{name}: expected a name, got nothing")
-        try:
-            from azure.monitor.ingestion import LogsIngestionClient
-
-            if credential is None:
-                from azure.identity import DefaultAzureCredential
-
-                credential = DefaultAzureCredential()
-        except ImportError as error:
-            raise ImportError(
-                f"SentinelLogs needs the Azure packages ({error}): "
-                'pip install "modelward[sentinel]"'
-            ) from None
-        self._rule, self._stream = str(dcr_immutable_id), str(stream_name)
-        options: dict[str, Any] = {"connection_verify": str(ca_bundle)} if ca_bundle else {}
-        # The spool retries: the client's own retries would only hold the thread.
-        self._client = LogsIngestionClient(base, credential, retry_total=0, **options)
+        self._rule, self._stream = str(dcr_immutable_id).strip(), str(stream_name).strip()
+        if not re.fullmatch(r"dcr-[A-Za-z0-9-]+", self._rule):
+            raise ValueError(
+                "dcr_immutable_id: expected the immutable id of the data collection rule (dcr- "
+                f"and letters or digits; not its name or resource id), got {self._rule[:80]!r}"
+            )
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", self._stream):
+            raise ValueError(
+                "stream_name: expected a stream that the rule declares, such as "
+                f"Custom-AIShield_CL, got {self._stream[:80]!r}"
+            )
+        self._upload = uploader(base, credential, checked_bundle(ca_bundle))
 
     def __repr__(self) -> str:
         return f"SentinelLogs({self._rule!r}, {self._stream!r})"
@@ -91,36 +103,123 @@ class SentinelLogs:
 
         rows: list[Any] = [row_of(event) for event in events]
         try:
-            self._client.upload(rule_id=self._rule, stream_name=self._stream, logs=rows)
+            # Without a handler the client would log every failure as an error of its own.
+            self._upload(
+                rule_id=self._rule, stream_name=self._stream, logs=rows, on_error=raise_its_error
+            )
         except ClientAuthenticationError as error:
             return Outcome(
                 "retry",
-                f"Azure gave no access ({type(error).__name__} {error.status_code or ''}): the "
-                "credential needs the role Monitoring Metrics Publisher on the rule",
+                f"Azure gave no access ({type(error).__name__} {error.status_code or ''}".rstrip()
+                + "): check the credential; it needs the role Monitoring Metrics Publisher on the "
+                "rule",
                 SLOW_RETRY_SECONDS,
             )
         except HttpResponseError as error:
             return outcome_of(error)
         except AzureError as error:
-            return Outcome("retry", f"Azure was not reached: {type(error).__name__}")
+            return Outcome("retry", f"Azure was not reached: {cause_of(error)}")
         return Outcome("accepted")
+
+
+def checked_bundle(ca_bundle: str | None) -> str | None:
+    """A PEM file that can be read, or None.
+
+    Raises:
+        ValueError: It cannot be read.
+    """
+    if not ca_bundle:
+        return None
+    try:
+        ssl.create_default_context(cafile=str(ca_bundle))
+    except (OSError, ssl.SSLError) as error:
+        raise ValueError(
+            f"ca_bundle: expected a readable PEM file with certificates; {error}"
+        ) from None
+    return str(ca_bundle)
+
+
+def uploader(endpoint: str, credential: Any, ca_bundle: str | None) -> Callable[..., None]:
+    """The ``upload`` of Azure's client, with this package's rules.
+
+    Raises:
+        ImportError: The Azure packages are missing; the message says how to get them.
+    """
+    try:
+        from azure.monitor.ingestion import LogsIngestionClient
+
+        if credential is None:
+            from azure.identity import DefaultAzureCredential
+
+            credential = DefaultAzureCredential()
+    except ImportError as error:
+        raise ImportError(
+            f'SentinelLogs needs the Azure packages ({error}): pip install "modelward[sentinel]"'
+        ) from None
+    options: dict[str, Any] = {"connection_verify": ca_bundle} if ca_bundle else {}
+    host = urlsplit(endpoint).hostname or ""
+    for ending, scope in SCOPES.items():
+        if host.endswith(ending):
+            options["credential_scopes"] = [scope]
+    client = LogsIngestionClient(
+        endpoint,
+        credential,
+        # The spool retries: the client's own retries would only hold the thread.
+        retry_total=0,
+        # Its default of 300 s outlives the lease of the events.
+        connection_timeout=TIMEOUT_SECONDS,
+        read_timeout=TIMEOUT_SECONDS,
+        # A token goes where it was meant to go and nowhere else.
+        permit_redirects=False,
+        **options,
+    )
+    upload: Callable[..., None] = client.upload
+    return upload
+
+
+def raise_its_error(problem: Any) -> None:
+    """Stop at the first chunk that fails."""
+    raise problem.error
 
 
 def row_of(event: dict[str, Any]) -> dict[str, Any]:
     """The columns of one event, with ``TimeGenerated``."""
-    row = {column: shortened(event.get(name)) for name, column in COLUMNS.items()}
+    row = {column: shortened(storable(event.get(name))) for name, column in COLUMNS.items()}
     return {"TimeGenerated": event.get("timestamp"), **row}
+
+
+def storable(value: object) -> object:
+    """A text without lone surrogates, which no UTF-8 reader takes."""
+    return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else value
+
+
+def cause_of(error: BaseException) -> str:
+    """Why a connection failed, from the operating system or TLS; never the request's own text."""
+    at: BaseException | None = error
+    seen: set[int] = set()
+    while at is not None and id(at) not in seen:
+        seen.add(id(at))
+        # Other layers put headers into their messages, and the token is one.
+        if isinstance(at, OSError) and type(at).__module__ in ("builtins", "ssl", "socket"):
+            return f"{type(at).__name__}: {at}"[:300]
+        at = getattr(at, "inner_exception", None) or at.__cause__ or at.__context__
+    return type(error).__name__
 
 
 def outcome_of(error: Any) -> Outcome:
     """What to do about a refusal of the ingestion endpoint."""
     status = error.status_code
-    said = " ".join(str(getattr(error, "message", "")).split())[:200]
+    detail = getattr(error, "error", None)
+    said = told(str(getattr(error, "message", "")))
+    named = re.match(r"\((\w+)\)", said)
+    code = str(getattr(detail, "code", None) or (named[1] if named else ""))
+    if detail is not None:
+        said = told(f"{code} {getattr(detail, 'message', '')}")
     text = f"Azure answered {status} {said}"
-    response = getattr(error, "response", None)
-    after = str(getattr(response, "headers", {}).get("Retry-After", ""))
-    wait = float(after) if after.isdigit() else None
-    if status in (400, 413):
+    headers = getattr(getattr(error, "response", None), "headers", {})
+    wait = reply_of(status or 0, headers, b"").retry_after
+    # Only the code counts: a message about one event may name its stream.
+    if status == 413 or (status == 400 and not SETTINGS_CODES.search(code)):
         return Outcome("rejected", text)
     if status in BUSY or status is None:
         return Outcome("retry", text, wait)
@@ -128,5 +227,5 @@ def outcome_of(error: Any) -> Outcome:
         "retry",
         f"{text}: expected 204; check endpoint, dcr_immutable_id, stream_name and the role "
         "Monitoring Metrics Publisher",
-        wait or SLOW_RETRY_SECONDS,
+        max(wait or 0.0, SLOW_RETRY_SECONDS),
     )

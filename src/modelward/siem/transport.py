@@ -2,13 +2,13 @@
 
 import http.client
 import ipaddress
+import re
 import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 __all__ = ["Outcome", "Poster", "Reply", "checked_url", "refused"]
@@ -18,12 +18,13 @@ ANSWER_BYTES = 65_536
 SLOW_RETRY_SECONDS = 60.0
 """How soon a refused key is tried again: somebody has to mend it first."""
 BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
+LONGEST_WISH = 3600.0
+"""Most seconds that a receiver may ask for: no header silences a defence for good."""
 LONGEST_FIELD = 32_000
 """Bytes of one text field; the Data Collector cuts at 32 KB without a word."""
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of a batch."""
 
     status: str
@@ -35,8 +36,7 @@ class Outcome:
     """Event ids that were rejected, where the receiver says which; empty: it does not say."""
 
 
-@dataclass(frozen=True)
-class Reply:
+class Reply(NamedTuple):
     """An HTTP answer; status None where there was none."""
 
     status: int | None
@@ -121,15 +121,19 @@ class Poster:
                 f"ca_bundle: expected a readable PEM file with certificates; {error}"
             ) from None
         self._timeout = timeout
-        self._opener = urllib.request.build_opener(
-            urllib.request.HTTPSHandler(context=context), NoRedirects()
+        secure = urllib.request.HTTPSHandler(context=context)
+        self._opener = urllib.request.build_opener(secure, NoRedirects())
+        # What is meant for this machine must not go to a proxy, least of all in clear.
+        self._local = urllib.request.build_opener(
+            secure, NoRedirects(), urllib.request.ProxyHandler({})
         )
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Reply:
         """Send once; never raises for what the network or the receiver does."""
         request = urllib.request.Request(url, data=body, headers=dict(headers), method="POST")  # noqa: S310 - the scheme was checked
+        opener = self._local if is_local(urlsplit(url).hostname or "") else self._opener
         try:
-            with self._opener.open(request, timeout=self._timeout) as answer:
+            with opener.open(request, timeout=self._timeout) as answer:
                 return reply_of(answer.status, answer.headers, answer.read(ANSWER_BYTES))
         except urllib.error.HTTPError as error:
             with error:
@@ -140,7 +144,7 @@ class Poster:
                 return reply_of(error.code, error.headers, text)
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = getattr(error, "reason", error)
-            return Reply(None, problem=f"{type(reason).__name__}: {reason}"[:300])
+            return Reply(None, problem=told(f"{type(reason).__name__}: {reason}", 300))
 
 
 def reply_of(status: int, headers: Any, body: bytes) -> Reply:
@@ -148,10 +152,13 @@ def reply_of(status: int, headers: Any, body: bytes) -> Reply:
     now = http_date(headers.get("Date"))
     after = headers.get("Retry-After")
     wait: float | None = None
-    if after is not None and after.strip().isdigit():
+    if after is not None and re.fullmatch(r"[0-9]{1,9}", after.strip()):
         wait = float(after)
-    elif after is not None and now is not None and (until := http_date(after)) is not None:
-        wait = max(0.0, until - now)
+    elif after is not None and now is not None:
+        until = http_date(after)
+        wait = None if until is None else until - now
+    if wait is not None:
+        wait = min(max(0.0, wait), LONGEST_WISH)
     return Reply(status, body.decode("utf-8", "replace"), wait, now)
 
 
@@ -163,6 +170,22 @@ def http_date(text: str | None) -> float | None:
         return None
 
 
+def told(body: str, most: int = 200) -> str:
+    """The start of an answer on one line, without what a terminal would obey."""
+    words = " ".join(body.split())
+    return "".join(c if c.isprintable() else "?" for c in words)[:most]
+
+
+def masked(outcome: Outcome, secret: str) -> Outcome:
+    """The outcome without a secret that the receiver repeated."""
+    return outcome._replace(reason=outcome.reason.replace(secret, "***"))
+
+
+def is_page(reply: Reply) -> bool:
+    """Whether a web page came back: the answer of a portal or proxy, whatever its status."""
+    return reply.body.lstrip()[:1] == "<"
+
+
 def refused(reply: Reply, name: str, remedy: str) -> Outcome:
     """What to do about an answer that is neither success nor about the events themselves.
 
@@ -171,7 +194,7 @@ def refused(reply: Reply, name: str, remedy: str) -> Outcome:
         name: Who answered.
         remedy: What to check where the credentials were refused.
     """
-    said = " ".join(reply.body.split())[:200]
+    said = told(reply.body)
     if reply.status is None:
         return Outcome("retry", f"{name} was not reached: {reply.problem}")
     if reply.status in (401, 403):
