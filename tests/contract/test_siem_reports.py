@@ -1,0 +1,187 @@
+"""`modelward serve` tells a SIEM how jobs end and whom it refuses, and nobody waits for that."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from live_service import BASE, run_live
+from typer.testing import CliRunner
+
+from modelward.api import create_app
+from modelward.cli import app
+from modelward.jobs.dispatcher import _environment
+from modelward.settings import Settings
+from modelward.siem_sink import LocalSink
+
+
+def settings_for(sink: LocalSink) -> dict[str, Any]:
+    return {
+        "siem_azure_log_customer_id": sink.workspace_id,
+        "siem_azure_log_shared_key": sink.shared_key,
+        "siem_azure_log_endpoint": sink.url,
+        "siem_splunk_url": sink.url,
+        "siem_splunk_authorization": sink.token,
+    }
+
+
+@pytest.fixture
+def sink() -> Iterator[LocalSink]:
+    with LocalSink() as running:
+        yield running
+
+
+def named(events: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    return [event for event in events if event["attack_name"] == name]
+
+
+def test_jobs_and_refusals_of_a_running_service(tmp_path: Path, sink: LocalSink) -> None:
+    sink.fail(times=-1, status=503)  # the SIEM is down while the service works
+    data = tmp_path / "data"
+    # A score of 0.73 is medium.
+    with run_live(data, siem_min_severity="medium", **settings_for(sink)) as live:
+        done = live.start_job()
+        refused = live.start_job(behaviour="refuse")
+        killed = live.start_job(behaviour="kill")
+        for job in (done, refused, killed):
+            live.wait(job["job_id"])
+        assert live.status(done["job_id"])["JobState"] == "succeeded"
+        url = live.register()["urls"]["data_upload_url"]
+        for _ in range(40):
+            assert live.http.put(url, content=b"no archive").status_code == 400
+            assert live.get("/get_aws_api_key", headers={"Org-Id": "mwo-x"}).status_code == 401
+        assert sink.events == []
+        sink.clear_faults()
+    told = sink.splunk_events
+    (finished,) = named(told, "assessment_finished")
+    assert finished["RawMessage"] == (
+        "Modelward assessment finished (image classification extraction): "
+        "vulnerability score 0.73, severity medium; a defence is ready"
+    )
+    assert (finished["job_id"], finished["model_id"]) == (done["job_id"], done["model_id"])
+    assert (finished["asset_id"], finished["rows"]) == (done["model_id"], 1)
+    assert (finished["probability"], finished["SuspiciousLevel"]) == (0.7, "")
+    assert finished["service_name"] == "modelward_assessment_service"
+
+    failed = {event["job_id"]: event for event in named(told, "assessment_failed")}
+    assert set(failed) == {refused["job_id"], killed["job_id"]}
+    assert "image 3.png: expected a picture" in failed[refused["job_id"]]["RawMessage"]
+    assert "SIGKILL" in failed[killed["job_id"]]["RawMessage"]
+
+    for name, count in (("upload_rejected", 40), ("key_exchange_refused", 40)):
+        events = named(told, name)
+        assert sum(event["rows"] for event in events) == count
+        assert len(events) < 5  # not one for each
+        assert {event["source_name"] for event in events} == {"127.0.0.1"}
+    assert "not an acceptable archive" in named(told, "upload_rejected")[0]["RawMessage"]
+    assert url.split("/")[-2] == named(told, "upload_rejected")[0]["model_id"]
+    # The Data Collector would make another column of a bare GUID.
+    other = {event["event_id"]: event for event in sink.sentinel_events}
+    assert set(other) == {event["event_id"] for event in told}
+    assert other[finished["event_id"]]["asset_id"] == f"id-{done['model_id']}"
+    log = live.log.read_text()
+    assert "reporting jobs of severity medium and above" in log
+    assert sink.shared_key not in log and sink.token not in log
+
+
+def test_a_hanging_siem_holds_up_nobody_and_a_killed_server_loses_nothing(
+    tmp_path: Path, sink: LocalSink
+) -> None:
+    data = tmp_path / "data"
+    sink.fail(times=-1, hang=60.0)
+    with run_live(data, **settings_for(sink)) as live:
+        live.http.timeout = 8.0  # shorter than a sender waits for an answer
+        for _ in range(20):
+            assert live.get("/get_aws_api_key", headers={"Org-Id": "mwo-x"}).status_code == 401
+        job = live.start_job(behaviour="block")["job_id"]
+        live.wait(job, lambda status: status["CurrentStatus"].startswith("Held"))
+        live.process.send_signal(signal.SIGKILL)
+        live.process.wait()
+    assert sink.events == []
+    sink.clear_faults()
+    with run_live(data, **settings_for(sink)):
+        assert sink.wait(2, "splunk", 20)
+    refused, failed = sorted(sink.splunk_events, key=lambda event: str(event["timestamp"]))
+    assert (refused["attack_name"], refused["rows"]) == ("key_exchange_refused", 1)
+    assert (failed["attack_name"], failed["job_id"]) == ("assessment_failed", job)
+
+
+def refuse(settings: Settings, times: int) -> list[int]:
+    with TestClient(create_app(settings), client=("203.0.113.5", 1)) as client:
+        organisation = client.app.state.service.tenants.create("a").organisation_id  # type: ignore[attr-defined]
+        path = f"/prod{BASE}/get_aws_api_key"
+        return [
+            client.get(path, headers={"Org-Id": organisation}).status_code for _ in range(times)
+        ]
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "words"),
+    [
+        ({"key_exchange": False}, 403, "the exchange is switched off"),
+        (
+            {"key_exchange_per_second": 0.001, "request_burst": 1},
+            429,
+            "too many for one organisation",
+        ),
+    ],
+)
+def test_refused_key_exchanges_name_the_reason(
+    tmp_path: Path, sink: LocalSink, options: dict[str, Any], status: int, words: str
+) -> None:
+    settings = Settings(data=tmp_path, **options, **settings_for(sink))
+    statuses = refuse(settings, 4)
+    assert statuses.count(status) >= 3
+    first, rest = sink.splunk_events
+    assert first["RawMessage"] == f"Modelward key exchange refused: {words}"
+    assert first["source_name"] == "203.0.113.5"
+    assert first["rows"] + rest["rows"] == statuses.count(status)
+
+
+def test_without_a_siem_nothing_is_kept(tmp_path: Path) -> None:
+    assert refuse(Settings(data=tmp_path, key_exchange=False), 2) == [403, 403]
+    assert [path.name for path in tmp_path.iterdir() if "siem" in path.name] == []
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"SPLUNK_URL": "https://s.example"}, "siem_splunk_authorization: expected together"),
+        (
+            {"AZURE_LOG_CUSTOMER_ID": "w", "AZURE_LOG_SHARED_KEY": "hush*"},
+            "siem_azure_log_shared_key: expected",
+        ),
+        ({"MIN_SEVERITY": "severe"}, "siem_min_severity"),
+    ],
+)
+def test_wrong_settings_stop_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: dict[str, str], words: str
+) -> None:
+    for name, value in values.items():
+        monkeypatch.setenv(f"MODELWARD_SIEM_{name}", value)
+    done = CliRunner().invoke(app, ["serve", "--port", "0", "--data", str(tmp_path / "data")])
+    assert done.exit_code == 2
+    assert words in done.stderr
+    assert "hush" not in done.stderr + done.stdout
+
+
+def test_secrets_are_masked_among_the_shown_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELWARD_SIEM_SPLUNK_URL", "https://s.example")
+    monkeypatch.setenv("MODELWARD_SIEM_SPLUNK_AUTHORIZATION", "hushhush")
+    done = CliRunner().invoke(app, ["serve", "--show-settings"])
+    assert done.exit_code == 0
+    assert "siem_splunk_url = https://s.example" in done.stdout
+    assert "siem_splunk_authorization = ***" in done.stdout
+    assert "hushhush" not in done.stdout
+
+
+def test_job_processes_do_not_get_the_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODELWARD_SIEM_AZURE_LOG_SHARED_KEY", "hush")
+    given = _environment()
+    assert not [name for name in given if "SIEM" in name]
+    assert given["PATH"] == os.environ["PATH"]
