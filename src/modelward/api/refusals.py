@@ -16,7 +16,7 @@ _UPLOAD = re.compile(re.escape(BASE_PATH) + r"/upload/(?P<model>[^/]+)/[^/]+")
 _KEY_DETAILS = {
     401: "missing or unknown organisation id",
     403: "the exchange is switched off",
-    429: "too many for one organisation",
+    429: "more often than allowed",
 }
 _UPLOAD_DETAILS = {
     400: "not an acceptable archive",

@@ -1,19 +1,18 @@
 """Tells the SIEM how assessments ended and what the service refused."""
 
 import contextlib
-import json
 import logging
 import re
 import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from modelward._version import __version__
-from modelward.domain import Severity
+from modelward.domain import NotFoundError, Severity
 from modelward.jobs.alert_sinks import sinks_of
+from modelward.jobs.ends import ToldEnds
 from modelward.jobs.gates import DECLINED
 from modelward.jobs.refusals import Refusals, Tally
 from modelward.jobs.secrets import mask
@@ -42,8 +41,6 @@ _GRADES = {
 """Severity -> ``probability``: the bottom of the band that published parsers give that name
 (critical, which they do not know, is High)."""
 _LOOK_SECONDS = 1.0
-_OVERLAP_SECONDS = 3_600.0
-"""How far back an end is still looked for: processes write it by clocks that may be moved."""
 _LONGEST_REASON = 500
 _RANK = list(Severity)
 
@@ -78,7 +75,7 @@ class Alerts:
         self._settings = settings
         self._clock = clock
         self._refusals = Refusals(steady)
-        self._told = _Told(settings.data / "siem-told.json", clock)
+        self._told = ToldEnds(settings.data / "siem-told.json", clock)
         self._jobs: JobStore | None = None
         self._delivery: Delivery | None = None
         self._host = {"computer": socket.gethostname(), "source_name": own_address()}
@@ -135,6 +132,16 @@ class Alerts:
 
         self._quietly(note)
 
+    def ended(self, job: Job) -> None:
+        """A job has ended; harmless where it is told again, since the event has the same id."""
+
+        def tell() -> None:
+            event = self._end(job)
+            if event is not None:
+                self._send([event])
+
+        self._quietly(tell)
+
     def look(self, *, last: bool = False) -> None:
         """Report the jobs that have ended and the refusals of the minutes that are over."""
         with self._one_at_a_time:
@@ -146,8 +153,9 @@ class Alerts:
         ended = self._told.news(jobs)
         if not ended:
             return
-        events = [self._end(jobs.get(job_id)) for job_id in ended]
-        self._send([event for event in events if event is not None])
+        for job_id in ended:
+            with contextlib.suppress(NotFoundError):
+                self.ended(jobs.get(job_id))
         self._told.add(ended)
         # Memory does not survive a crash: then it is better told twice.
         if self._delivery is None or not self._delivery.stats()["in_memory"]:
@@ -218,61 +226,6 @@ class Alerts:
         if tally.source:
             about["source_name"] = tally.source
         return self._event(kind, text, Severity.LOW, **about)
-
-
-class _Told:
-    """The ends of jobs that the SIEM knows, in a small file."""
-
-    def __init__(self, path: Path, clock: Callable[[], float]) -> None:
-        self._path = path
-        self._clock = clock
-        self._since = 0.0
-        self._ids: set[str] = set()
-
-    def load(self, jobs: JobStore) -> None:
-        """Read the file; without one, everything up to now counts as told."""
-        try:
-            content = json.loads(self._path.read_text(encoding="utf-8"))
-            self._since, self._ids = float(content["since"]), set(map(str, content["jobs"]))
-        except FileNotFoundError:
-            self._begin(jobs)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            _LOG.warning("%s is not readable (%s); reporting begins now", self._path, error)
-            self._begin(jobs)
-
-    def _begin(self, jobs: JobStore) -> None:
-        self._since = self._clock()
-        self._ids = set(jobs.ended(self._since - _OVERLAP_SECONDS))
-        self.save()
-
-    def news(self, jobs: JobStore) -> list[str]:
-        """Ids of jobs that have ended and were not told."""
-        # A clock that was set back must not hide what ends from now on.
-        self._since = min(self._since, self._clock())
-        found = jobs.ended(self._since - _OVERLAP_SECONDS)
-        # Only what is still found can be asked for again.
-        self._ids.intersection_update(found)
-        return [job_id for job_id in found if job_id not in self._ids]
-
-    def add(self, ids: Sequence[str]) -> None:
-        """Remember that these were told."""
-        self._ids.update(ids)
-        self._since = self._clock()
-
-    def save(self) -> None:
-        """Write the file in one step; a full disk costs at most a repetition."""
-        draft = self._path.with_suffix(".part")
-        text = json.dumps({"since": self._since, "jobs": sorted(self._ids)})
-        try:
-            draft.write_text(text, encoding="utf-8")
-            draft.replace(self._path)
-        except OSError as error:
-            _LOG.warning("%s could not be written: %s", self._path, error)
-
-    def forget(self) -> None:
-        """Remove the file."""
-        with contextlib.suppress(OSError):
-            self._path.unlink(missing_ok=True)
 
 
 def harmless(text: str) -> str:
