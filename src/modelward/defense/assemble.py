@@ -14,7 +14,10 @@ ARTIFACT_PARTS = (
     ("modelward.siem", "transport.py"),
     ("modelward.siem", "sentinel.py"),
     ("modelward.siem", "splunk.py"),
+    ("modelward.siem", "spool_file.py"),
     ("modelward.siem", "spool.py"),
+    ("modelward.siem", "sending.py"),
+    ("modelward.siem", "lifetimes.py"),
     ("modelward.siem", "delivery.py"),
     ("modelward.siem", "credentials.py"),
     ("modelward.defense", "runtime.py"),
@@ -60,9 +63,9 @@ def assemble(header: str, facts: Mapping[str, str]) -> str:
         raise ModelwardError(f"artifact: expected the line {_FACTS!r} in the runtime")
     standard = sorted(i for i in imports if not i.startswith(("import numpy", "from numpy")))
     numpy = sorted(imports - set(standard))
-    # No `from __future__ import annotations`: with it, dataclasses look their module up, and a file
-    # that is executed by its path is in no list of modules.
-    top = [header.rstrip(), f'"""{doc}"""']
+    # Annotations stay text, for Python 3.8. Hence no part has dataclasses: with annotations as text
+    # they look their module up, and a file that is executed by its path is in no list of modules.
+    top = [header.rstrip(), f'"""{doc}"""', "from __future__ import annotations"]
     top += ["\n".join(standard), "\n".join(numpy), '__all__ = ["AISDefenseModel"]']
     return "\n\n".join(top) + "\n\n\n" + "\n\n".join([*bodies[:-1], last])
 

@@ -298,7 +298,10 @@ def _sources(source: Any, default: str, count: int) -> Sequence[str]:
     """The sender of each row."""
     if source is None or isinstance(source, str):
         return [source or default] * count
-    given = [str(item) for item in source]
+    try:
+        given = [str(item) for item in source]
+    except TypeError:
+        return [str(source)] * count
     if len(given) != count:
         RUNTIME_LOG.warning("source: expected one or %d addresses, got %d", count, len(given))
         return [default] * count

@@ -2,6 +2,7 @@
 
 import os
 import re
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ def make_sinks(
     azure_log_endpoint: str | None = None,
     ca_bundle: str | None = None,
     allow_http: bool = False,
+    acknowledge: bool = False,
     environment: Mapping[str, str] | None = None,
 ) -> list[Any]:
     """Sinks for the credentials at hand.
@@ -36,6 +38,7 @@ def make_sinks(
         azure_log_endpoint: Address instead of the workspace's own.
         ca_bundle: PEM file of authorities to trust.
         allow_http: Whether plain http may leave this machine.
+        acknowledge: Whether to wait for Splunk's indexers.
         environment: Instead of the process's.
 
     Returns:
@@ -75,6 +78,7 @@ def make_sinks(
                 values["authorization"],
                 ca_bundle=ca_bundle,
                 allow_http=allow_http,
+                acknowledge=acknowledge,
             )
         )
     return sinks
@@ -83,11 +87,15 @@ def make_sinks(
 def default_spool(asset_id: str) -> Path:
     """The spool of a protected asset in the user's state folder."""
     state = os.environ.get("XDG_STATE_HOME")
-    if state:
-        folder = Path(state)
-    elif os.name == "nt":
-        folder = Path(os.environ.get("LOCALAPPDATA", str(Path.home())))
-    else:
-        folder = Path.home() / ".local" / "state"
+    try:
+        if state:
+            folder = Path(state)
+        elif os.name == "nt":
+            folder = Path(os.environ.get("LOCALAPPDATA") or Path.home())
+        else:
+            folder = Path.home() / ".local" / "state"
+    except RuntimeError:
+        # Containers run as users without a home. Others may write here, hence a new folder.
+        folder = Path(tempfile.mkdtemp(prefix="modelward-"))
     safe = re.sub(r"[^A-Za-z0-9_.-]", "_", asset_id)[:80].lstrip(".") or "asset"
     return folder / "modelward" / f"siem-{safe}.db"

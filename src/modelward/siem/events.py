@@ -3,7 +3,6 @@
 import socket
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
@@ -67,7 +66,7 @@ def suspicious_level(probability: float) -> str:
 
 def utc_timestamp(seconds: float | None = None) -> str:
     """ISO 8601 in UTC with milliseconds and Z; now where no seconds since 1970 are given."""
-    utc = timezone.utc  # noqa: UP017 - the artifact also runs on Python 3.10
+    utc = timezone.utc  # noqa: UP017 - the artifact also runs on Python 3.8
     moment = datetime.now(utc) if seconds is None else datetime.fromtimestamp(seconds, utc)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
@@ -90,34 +89,59 @@ def own_address() -> str:
         return "127.0.0.1"
 
 
-@dataclass(frozen=True, kw_only=True)
 class Event:
-    """One event. ``fields`` gives the names that go over the wire."""
+    """One event. ``fields`` gives the names that go over the wire.
 
-    raw_message: str
-    """What happened, in words."""
-    service_name: str
-    """The engine that noticed."""
-    asset_id: str
-    """What is protected."""
-    source_name: str
-    """Address from which the input came, or of this host."""
-    probability: float
-    """Of an attack, in [0, 1]; kept at two decimals, since parsers grade by bands of them."""
-    timestamp: str = field(default_factory=utc_timestamp)
-    """ISO 8601, UTC."""
-    suspicious_level: str = ""
-    """``high suspicious attack``, ``low suspicious attack`` or empty."""
-    computer: str = ""
-    """Name of this host."""
-    attack_name: str = ATTACK_NAME
-    event_id: str = field(default_factory=new_event_id)
-    """Same on every delivery: what arrives twice can be told."""
-    model_id: str = ""
-    job_id: str = ""
-    defense_version: str = ""
-    rows: int = 1
-    """How many inputs this event stands for."""
+    No dataclass: those look their module up, which an artifact executed by its path has not.
+
+    Args:
+        raw_message: What happened, in words.
+        service_name: The engine that noticed.
+        asset_id: What is protected.
+        source_name: Address from which the input came, or of this host.
+        probability: Of an attack, in [0, 1]; sent with two decimals.
+        timestamp: ISO 8601, UTC; now by default.
+        suspicious_level: ``high suspicious attack``, ``low suspicious attack`` or empty.
+        computer: Name of this host.
+        attack_name: Kind of attack.
+        event_id: Same on every delivery, so that what arrives twice can be told; a new one by
+            default.
+        model_id: Assessed model.
+        job_id: Assessment that made the defence.
+        defense_version: Version of the defence.
+        rows: How many inputs this event stands for.
+    """
+
+    def __init__(
+        self,
+        *,
+        raw_message: str,
+        service_name: str,
+        asset_id: str,
+        source_name: str,
+        probability: float,
+        timestamp: str | None = None,
+        suspicious_level: str = "",
+        computer: str = "",
+        attack_name: str = ATTACK_NAME,
+        event_id: str | None = None,
+        model_id: str = "",
+        job_id: str = "",
+        defense_version: str = "",
+        rows: int = 1,
+    ) -> None:
+        self.raw_message, self.service_name = raw_message, service_name
+        self.asset_id, self.source_name = asset_id, source_name
+        self.probability = probability
+        self.timestamp = timestamp or utc_timestamp()
+        self.suspicious_level, self.computer = suspicious_level, computer
+        self.attack_name = attack_name
+        self.event_id = event_id or new_event_id()
+        self.model_id, self.job_id, self.defense_version = model_id, job_id, defense_version
+        self.rows = rows
+
+    def __repr__(self) -> str:
+        return f"Event({self.event_id}: {self.raw_message!r})"
 
     def fields(self) -> dict[str, Any]:
         """The event as it is sent: texts, ``probability`` a float and ``rows`` an int."""
@@ -157,5 +181,5 @@ def attack_rows(
             "SuspiciousLevel": suspicious_level(probability),
             "source_name": source,
         }
-        for number, (probability, source) in enumerate(zip(probabilities, sources, strict=True))
+        for number, (probability, source) in enumerate(zip(probabilities, sources))  # noqa: B905 - Python 3.8
     )

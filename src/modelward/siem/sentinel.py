@@ -14,13 +14,13 @@ from email.utils import formatdate
 from typing import Any
 from urllib.parse import urlsplit
 
-from modelward.siem.transport import Outcome, Poster, checked_url, refused, shortened
+from modelward.siem.transport import Outcome, Poster, checked_url, is_page, refused, shortened
 
 __all__ = ["DataCollector"]
 
 RESOURCE = "/api/logs"
 API_VERSION = "2016-04-01"
-DATA_ERRORS = frozenset({"InvalidDataFormat", "MaximumRequestSizeExceeded", "InvalidLogType"})
+DATA_ERRORS = frozenset({"InvalidDataFormat", "MaximumRequestSizeExceeded"})
 SKEW_SECONDS = 300.0
 SENTINEL_LOG = logging.getLogger("modelward.siem")
 
@@ -69,7 +69,6 @@ class DataCollector:
         self._key = decoded_key(shared_key)
         base = endpoint or f"https://{self._workspace}.ods.opinsights.azure.com"
         base = checked_url("azure_log_endpoint", base, allow_http=allow_http)
-        self._path = urlsplit(base).path or RESOURCE
         path = "" if urlsplit(base).path else RESOURCE
         self._url = f"{base}{path}?api-version={API_VERSION}"
         self._log_type = log_type
@@ -105,10 +104,11 @@ class DataCollector:
                 "Authorization": self._signed(len(body), date),
             },
         )
-        if reply.status == 200:
+        if reply.status == 200 and not is_page(reply):
             return Outcome("accepted")
         if reply.status == 400 and error_name(reply.body) in DATA_ERRORS:
-            return Outcome("rejected", f"Sentinel answered 400 {error_name(reply.body)}")
+            said = " ".join(reply.body.split())[:300]
+            return Outcome("rejected", f"Sentinel answered 400 {said}")
         if reply.status == 403 and reply.date is not None:
             behind = reply.date - (now + self._skew)
             if abs(behind) > SKEW_SECONDS:

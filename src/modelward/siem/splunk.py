@@ -8,15 +8,16 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from modelward.siem.transport import Outcome, Poster, checked_url, refused
+from modelward.siem.transport import Outcome, Poster, checked_url, is_page, refused
 
 __all__ = ["SplunkCollector"]
 
 EVENT_PATH = "/services/collector/event"
 ACK_PATH = "/services/collector/ack"
-BAD_DATA_CODES = frozenset({5, 6, 12, 13, 15, 16})
+BAD_DATA_CODES = frozenset({5, 6, 12, 13, 15})
 """HEC codes that speak of the events: no data, invalid format, event field missing or blank, ..."""
 TOKEN_CODES = frozenset({1, 2, 3, 4})
+NO_CHANNEL, NO_ACK = 10, 14
 
 
 class SplunkCollector:
@@ -48,7 +49,7 @@ class SplunkCollector:
         ca_bundle: str | None = None,
         allow_http: bool = False,
         acknowledge: bool = False,
-        acknowledge_seconds: float = 10.0,
+        acknowledge_seconds: float = 60.0,
         source: str = "modelward",
         poster: Poster | None = None,
         wait: Callable[[float], object] = time.sleep,
@@ -85,10 +86,14 @@ class SplunkCollector:
         reply = self._poster.post(self._url, body.encode("utf-8", "replace"), self._headers())
         answer = json_object(reply.body)
         code = answer.get("code")
-        if reply.status == 200:
+        if reply.status == 200 and code in (0, None) and not is_page(reply):
             if self._channel is None or "ackId" not in answer:
                 return Outcome("accepted")
             return self._confirmed(answer["ackId"])
+        if code == NO_CHANNEL and self._channel is None:
+            # The token wants acknowledgement, so it shall have it.
+            self._channel = str(uuid.uuid4())
+            return Outcome("retry", "Splunk wants a channel for acknowledgement; now it has one", 0)
         if reply.status == 400 and code in BAD_DATA_CODES:
             at = answer.get("invalid-event-number")
             known = isinstance(at, int) and 0 <= at < len(events)
@@ -97,9 +102,7 @@ class SplunkCollector:
                 "rejected", f"Splunk answered 400 {answer.get('text')} (code {code})", None, ids
             )
         if code in TOKEN_CODES:
-            return refused(
-                type(reply)(403, reply.body, reply.retry_after), "Splunk", "check authorization"
-            )
+            return refused(reply._replace(status=403), "Splunk", "check authorization")
         return refused(reply, "Splunk", "check authorization")
 
     def _headers(self) -> dict[str, str]:
@@ -123,7 +126,10 @@ class SplunkCollector:
         pause = 0.2
         waited = 0.0
         while True:
-            acks = json_object(self._poster.post(url, question, self._headers()).body).get("acks")
+            answer = json_object(self._poster.post(url, question, self._headers()).body)
+            if answer.get("code") == NO_ACK:
+                return Outcome("accepted")
+            acks = answer.get("acks")
             if isinstance(acks, dict) and acks.get(str(ack_id)) is True:
                 return Outcome("accepted")
             if waited >= self._acknowledge_seconds:

@@ -12,23 +12,21 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from modelward.siem.spool_file import (
+    SpoolBusy,
+    checkpoint,
+    connected,
+    counted,
+    expanded,
+    forget,
+    leases_void,
+    occupied,
+)
+
 __all__ = ["Spool", "SpoolBusy"]
 
 T = TypeVar("T")
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS inbox (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT, sinks TEXT NOT NULL, size INTEGER NOT NULL,
-    body TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS events (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT, event_id TEXT NOT NULL UNIQUE, body TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS pending (
-    sink TEXT NOT NULL, seq INTEGER NOT NULL, owner TEXT, lease_until REAL NOT NULL DEFAULT 0,
-    PRIMARY KEY (sink, seq)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS dead (
-    event_id TEXT NOT NULL, sink TEXT NOT NULL, reason TEXT NOT NULL, at REAL NOT NULL,
-    body TEXT NOT NULL, PRIMARY KEY (event_id, sink));
-"""
 LEASE_SECONDS = 120.0
 """How long a process may take to send what it has taken; longer than any timeout of a sink."""
 LOCK_SECONDS = 0.0005
@@ -36,10 +34,11 @@ LOCK_SECONDS = 0.0005
 PATIENCE_SECONDS = 5.0
 """Longest wait of the background threads for another process."""
 INBOX_ROWS = 20
-
-
-class SpoolBusy(Exception):
-    """The spool cannot take this now: locked, full or broken; the reason is the message."""
+BATCH_BYTES = 1_000_000
+"""Most bytes of one batch; both SIEMs take more."""
+DEAD_MOST = 5_000
+"""Dead letters kept; older ones make room."""
+RECOUNT_SECONDS = 5.0
 
 
 class Spool:
@@ -49,9 +48,12 @@ class Spool:
     them, each pending for its sinks. An event leaves when no sink waits for it. Write-ahead log
     with ``synchronous=NORMAL``: what is committed survives the death of the process.
 
+    Predictions write through one connection, the background reads and writes through another, so
+    that a prediction waits for nothing but SQLite's own write lock.
+
     Args:
-        path: The file; its folder is made.
-        most_bytes: Largest size of the file.
+        path: The file; its folder is made. None keeps everything in memory.
+        most_bytes: Size from which nothing more is put in.
         clock: Seconds since 1970, for leases.
 
     Raises:
@@ -60,58 +62,55 @@ class Spool:
 
     def __init__(
         self,
-        path: Path,
+        path: Path | None,
         *,
         most_bytes: int = 512 << 20,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.path = path
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-        self.lock = threading.Lock()
         self._clock = clock
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if not path.exists():
-                os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-            # Nobody but absorb() checkpoints: a prediction never waits for the disk.
-            self._db = sqlite3.connect(
-                path, timeout=0, isolation_level=None, check_same_thread=False
-            )
-            self._patiently(lambda: self._prepare(most_bytes))
-        except (OSError, sqlite3.Error) as error:
-            raise SpoolBusy(f"{path}: {error}") from None
-        self._stored = 0
+        self._most_bytes = most_bytes
+        self._lock = threading.Lock()
+        # One connection in memory is one database: there the two halves share it.
+        self._work_lock = self._lock if path is None else threading.Lock()
+        self._stored = self._bytes = 0
+        self._counted_at = 0.0
+        self._connect()
         with contextlib.suppress(SpoolBusy):
             self.absorb()
 
-    def _prepare(self, most_bytes: int) -> None:
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=NORMAL")
-        self._db.execute("PRAGMA wal_autocheckpoint=0")
-        page = self._db.execute("PRAGMA page_size").fetchone()[0]
-        self._db.execute(f"PRAGMA max_page_count={max(32, most_bytes // page)}")
-        self._db.executescript(SCHEMA)
+    def _connect(self) -> None:
+        self._db = self._patiently(lambda: connected(self.path, self._most_bytes), None)
+        self._work = self._db
+        if self.path is not None:
+            self._work = self._patiently(lambda: connected(self.path, self._most_bytes), None)
 
     @property
     def stored(self) -> int:
         """Events on disk: as last counted, and those put in since."""
         return self._stored
 
-    def put(self, sinks: Sequence[str], size: int, body: str) -> None:
-        """Store one call's events; waits at most half a millisecond.
+    def put(
+        self, sinks: Sequence[str], size: int, body: str, patience: float = LOCK_SECONDS
+    ) -> None:
+        """Store one call's events; by default waits at most half a millisecond.
 
         Args:
             sinks: Names of the sinks that want them.
             size: How many events the body stands for.
             body: JSON ``{"base": fields, "rows": [fields that differ, ...]}``.
+            patience: Longest wait, in seconds.
 
         Raises:
-            SpoolBusy: It did not work out in that time, or the disk is full.
+            SpoolBusy: It did not work out in that time, or the spool or the disk is full.
         """
-        if not self.lock.acquire(timeout=LOCK_SECONDS):
-            raise SpoolBusy("locked by a thread of this process")
+        end = time.perf_counter() + patience
+        if self._bytes + len(body) > self._most_bytes:
+            raise SpoolBusy(f"the spool has reached {self._most_bytes:,} bytes")
+        if not self._lock.acquire(timeout=patience):
+            raise SpoolBusy("locked by a thread of this process", locked=True)
         try:
-            end = time.perf_counter() + LOCK_SECONDS
             while True:
                 try:
                     self._db.execute(
@@ -124,10 +123,11 @@ class Spool:
                         raise
                     time.sleep(0.0001)
             self._stored += size
+            self._bytes += len(body)
         except sqlite3.Error as error:
-            raise SpoolBusy(str(error)) from None
+            raise SpoolBusy(str(error), locked="locked" in str(error)) from None
         finally:
-            self.lock.release()
+            self._lock.release()
 
     def absorb(self) -> int:
         """Make single events of waiting calls, and count what is stored.
@@ -138,6 +138,11 @@ class Spool:
         Raises:
             SpoolBusy: Another process kept the lock for seconds, or the disk is full.
         """
+        if not self._calls_wait():
+            if time.monotonic() - self._counted_at > RECOUNT_SECONDS:
+                self._guarded(self._recount)
+            self._tidy()
+            return 0
 
         def step() -> int:
             with self._transaction() as db:
@@ -145,27 +150,53 @@ class Spool:
                     "SELECT seq, sinks, body FROM inbox ORDER BY seq LIMIT ?", (INBOX_ROWS,)
                 ).fetchall()
                 for seq, sinks, body in rows:
-                    for fields in expanded(body):
-                        self._add(db, json.loads(sinks), fields)
+                    # The call goes first: in a full spool its events take its place.
                     db.execute("DELETE FROM inbox WHERE seq = ?", (seq,))
-                waiting = db.execute("SELECT COUNT(*), TOTAL(size) FROM inbox").fetchone()
-                events = db.execute("SELECT COUNT(*) FROM events").fetchone()[0]
-                self._stored = int(waiting[1]) + int(events)
-                return int(waiting[0])
+                    self._add_call(db, sinks, body)
+            return self._recount()
 
-        left = self._guarded(step)
-        if not left:
-            with contextlib.suppress(SpoolBusy):
-                self._guarded(lambda: self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone())
-        return left
+        return self._guarded(step)
+
+    def _calls_wait(self) -> bool:
+        found = "SELECT EXISTS (SELECT 1 FROM inbox)"
+        return bool(self._guarded(lambda: self._work.execute(found).fetchone()[0]))
+
+    def _recount(self) -> int:
+        calls, self._stored = counted(self._work)
+        self._bytes = occupied(self._work)
+        self._counted_at = time.monotonic()
+        return calls
+
+    def _tidy(self) -> None:
+        """Bring the write-ahead log into the file, outside of every lock of ours."""
+        if self.path is not None:
+            with contextlib.suppress(sqlite3.Error, OSError), self._work_lock:
+                checkpoint(self._work, self.path)
+
+    def _add_call(self, db: sqlite3.Connection, sinks: str, body: str) -> None:
+        try:
+            for fields in expanded(body):
+                self._add(db, json.loads(sinks), fields)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            # What cannot be read must not hold up what came after it.
+            db.execute(
+                "INSERT OR REPLACE INTO dead VALUES (?, '', ?, ?, ?)",
+                (
+                    f"unreadable-{uuid.uuid4().hex}",
+                    f"unreadable: {type(error).__name__}",
+                    self._clock(),
+                    json.dumps({"text": body[:10_000]}),
+                ),
+            )
 
     def _add(self, db: sqlite3.Connection, sinks: list[str], fields: dict[str, Any]) -> None:
-        text = json.dumps(fields, ensure_ascii=False)
+        # ASCII: half of a surrogate pair can be written as JSON but not as UTF-8.
+        name = str(fields.get("event_id")).encode("utf-8", "replace").decode()
         added = db.execute(
             "INSERT OR IGNORE INTO events (event_id, body) VALUES (?, ?)",
-            (str(fields.get("event_id")), text),
+            (name, json.dumps(fields)),
         )
-        if added.rowcount:
+        if added.rowcount > 0:
             db.executemany(
                 "INSERT OR IGNORE INTO pending (sink, seq) VALUES (?, ?)",
                 [(sink, added.lastrowid) for sink in sinks],
@@ -177,43 +208,48 @@ class Spool:
         Leases of processes of this host that have ended are void.
 
         Returns:
-            (sequence number, fields) of up to ``most`` events.
+            (sequence number, fields) of up to ``most`` events and about a megabyte.
         """
         now = self._clock()
 
         def step() -> list[tuple[int, dict[str, Any]]]:
             with self._transaction() as db:
-                owners = db.execute(
-                    "SELECT DISTINCT owner FROM pending WHERE sink = ? AND lease_until > ?",
-                    (sink, now),
-                ).fetchall()
-                void = [owner for (owner,) in owners if owner == self.owner or ended(owner)]
+                void = leases_void(db, sink, now, self.owner)
+                marks = ", ".join("?" * len(void))
                 rows = db.execute(
-                    "SELECT p.seq, e.body FROM pending p JOIN events e ON e.seq = p.seq "
-                    "WHERE p.sink = ? AND (p.lease_until <= ? "
-                    "OR p.owner IN (SELECT value FROM json_each(?))) ORDER BY p.seq LIMIT ?",
-                    (sink, now, json.dumps(void), most),
-                ).fetchall()
+                    "SELECT p.seq, e.body FROM pending p JOIN events e ON e.seq = p.seq "  # noqa: S608 - question marks only
+                    f"WHERE p.sink = ? AND (p.lease_until <= ? OR p.owner IN ({marks})) "
+                    "ORDER BY p.seq LIMIT ?",
+                    (sink, now, *void, most),
+                )
+                taken: list[tuple[int, str]] = []
+                size = 0
+                for seq, body in rows:
+                    size += len(body)
+                    if taken and size > BATCH_BYTES:
+                        break
+                    taken.append((seq, body))
+                rows.close()
                 db.executemany(
                     "UPDATE pending SET owner = ?, lease_until = ? WHERE sink = ? AND seq = ?",
-                    [(self.owner, now + LEASE_SECONDS, sink, seq) for seq, _ in rows],
+                    [(self.owner, now + LEASE_SECONDS, sink, seq) for seq, _ in taken],
                 )
-                return [(seq, json.loads(body)) for seq, body in rows]
+            return [(seq, json.loads(body)) for seq, body in taken]
 
-        return self._guarded(step)
+        return self._guarded(step) if self.waiting(sink, absorbed=True) else []
 
     def release(self, sink: str) -> None:
         """Give back what this process has leased."""
-        self._change(
-            "UPDATE pending SET lease_until = 0 WHERE sink = ? AND owner = ?", (sink, self.owner)
-        )
+        change = "UPDATE pending SET lease_until = 0 WHERE sink = ? AND owner = ?"
+        self._guarded(lambda: self._work.execute(change, (sink, self.owner)).fetchall())
 
     def done(self, sink: str, seqs: Sequence[int]) -> None:
         """A sink has these events."""
 
         def step() -> None:
             with self._transaction() as db:
-                forget(db, sink, seqs)
+                gone = forget(db, sink, seqs)
+            self._stored = max(0, self._stored - gone)
 
         self._guarded(step)
 
@@ -222,22 +258,34 @@ class Spool:
 
         def step() -> None:
             with self._transaction() as db:
-                for seq in seqs:
-                    db.execute(
-                        "INSERT OR REPLACE INTO dead SELECT event_id, ?, ?, ?, body FROM events "
-                        "WHERE seq = ?",
-                        (sink, reason, self._clock(), seq),
-                    )
-                forget(db, sink, seqs)
+                db.executemany(
+                    "INSERT OR REPLACE INTO dead SELECT event_id, ?, ?, ?, body FROM events "
+                    "WHERE seq = ?",
+                    [(sink, reason, self._clock(), seq) for seq in seqs],
+                )
+                db.execute(
+                    "DELETE FROM dead WHERE rowid NOT IN "
+                    "(SELECT rowid FROM dead ORDER BY at DESC, rowid DESC LIMIT ?)",
+                    (DEAD_MOST,),
+                )
+                gone = forget(db, sink, seqs)
+            self._stored = max(0, self._stored - gone)
 
         self._guarded(step)
+
+    def waiting(self, sink: str, *, absorbed: bool = False) -> bool:
+        """Whether a sink lacks an event; ``absorbed``: calls not absorbed do not count."""
+        question = "SELECT EXISTS (SELECT 1 FROM pending WHERE sink = ?)"
+        if not absorbed:
+            question += " OR EXISTS (SELECT 1 FROM inbox)"
+        return bool(self._guarded(lambda: self._work.execute(question, (sink,)).fetchone()[0]))
 
     def pending(self, sink: str) -> int:
         """Events that a sink does not have yet, calls not absorbed included."""
 
         def step() -> int:
-            waiting = self._db.execute("SELECT TOTAL(size) FROM inbox").fetchone()[0]
-            held = self._db.execute("SELECT COUNT(*) FROM pending WHERE sink = ?", (sink,))
+            waiting = self._work.execute("SELECT TOTAL(size) FROM inbox").fetchone()[0]
+            held = self._work.execute("SELECT COUNT(*) FROM pending WHERE sink = ?", (sink,))
             return int(waiting) + int(held.fetchone()[0])
 
         return self._guarded(step)
@@ -246,86 +294,76 @@ class Spool:
         """Dead letters: event_id, sink, reason, at (seconds since 1970) and the event's fields."""
 
         def step() -> list[Any]:
-            return self._db.execute(
-                "SELECT event_id, sink, reason, at, body FROM dead WHERE ? IS NULL OR sink = ?",
+            return self._work.execute(
+                "SELECT event_id, sink, reason, at, body FROM dead WHERE ? IS NULL OR sink = ? "
+                "ORDER BY at, rowid",
                 (sink, sink),
             ).fetchall()
 
         names = ("event_id", "sink", "reason", "at", "event")
         return [
-            dict(zip(names, (*row[:4], json.loads(row[4])), strict=True))
+            dict(zip(names, (*row[:4], json.loads(row[4]))))  # noqa: B905 - Python 3.8 has no strict
             for row in self._guarded(step)
         ]
 
     def dead_count(self, sink: str) -> int:
         """How many dead letters a sink has."""
         count = "SELECT COUNT(*) FROM dead WHERE sink = ?"
-        return int(self._guarded(lambda: self._db.execute(count, (sink,)).fetchone()[0]))
+        return int(self._guarded(lambda: self._work.execute(count, (sink,)).fetchone()[0]))
 
     def close(self) -> None:
         """Close the file; events stay in it."""
-        with self.lock, contextlib.suppress(sqlite3.Error):
-            self._db.close()
+        self.suspend()
+        self._release_locks()
 
-    def _change(self, statement: str, values: tuple[Any, ...]) -> None:
-        self._guarded(lambda: self._db.execute(statement, values).fetchall())
+    def suspend(self) -> None:
+        """Close the file and let nobody at it until ``resume``: SQLite must not cross a fork."""
+        self._work_lock.acquire()
+        if self._lock is not self._work_lock:
+            self._lock.acquire()
+        for connection in {self._work, self._db}:
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+
+    def resume(self) -> None:
+        """Open the file again.
+
+        Raises:
+            SpoolBusy: It cannot be opened any more.
+        """
+        try:
+            self._connect()
+        finally:
+            self._release_locks()
+
+    def _release_locks(self) -> None:
+        if self._lock is not self._work_lock:
+            self._lock.release()
+        self._work_lock.release()
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        self._db.execute("BEGIN IMMEDIATE")
+        self._work.execute("BEGIN IMMEDIATE")
         try:
-            yield self._db
+            yield self._work
+            self._work.execute("COMMIT")
         except BaseException:
             with contextlib.suppress(sqlite3.Error):
-                self._db.execute("ROLLBACK")
+                self._work.execute("ROLLBACK")
             raise
-        self._db.execute("COMMIT")
 
     def _guarded(self, step: Callable[[], T]) -> T:
-        try:
-            return self._patiently(step)
-        except sqlite3.Error as error:
-            raise SpoolBusy(str(error)) from None
+        return self._patiently(step, self._work_lock)
 
-    def _patiently(self, step: Callable[[], T]) -> T:
+    def _patiently(self, step: Callable[[], T], lock: Any) -> T:
         """Run a step, again while another process holds the lock; never sleep with our own."""
         end = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
-                with self.lock:
+                with lock or contextlib.nullcontext():
                     return step()
-            except sqlite3.OperationalError as error:
-                if "locked" not in str(error) or time.monotonic() >= end:
-                    raise
+            except (sqlite3.Error, OSError) as error:
+                locked = isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
+                if not locked or time.monotonic() >= end:
+                    raise SpoolBusy(f"{self.path or 'memory'}: {error}", locked=locked) from None
             time.sleep(0.002)
-
-
-def forget(db: sqlite3.Connection, sink: str, seqs: Sequence[int]) -> None:
-    """Strike events off a sink's list, and from the spool where no sink waits for them."""
-    db.executemany("DELETE FROM pending WHERE sink = ? AND seq = ?", [(sink, s) for s in seqs])
-    db.executemany(
-        "DELETE FROM events WHERE seq = ? AND NOT EXISTS (SELECT 1 FROM pending WHERE seq = ?)",
-        [(s, s) for s in seqs],
-    )
-
-
-def expanded(body: str) -> Iterator[dict[str, Any]]:
-    """The events of one call."""
-    call = json.loads(body)
-    base = call["base"]
-    for row in call["rows"]:
-        yield {**base, **row}
-
-
-def ended(owner: str | None) -> bool:
-    """Whether a leasing process of this host is gone."""
-    host, _, rest = (owner or "").rpartition(":")[0].rpartition(":")
-    if host != socket.gethostname() or not rest.isdigit():
-        return False
-    try:
-        os.kill(int(rest), 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return False

@@ -2,13 +2,13 @@
 
 import http.client
 import ipaddress
+import re
 import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 __all__ = ["Outcome", "Poster", "Reply", "checked_url", "refused"]
@@ -18,12 +18,13 @@ ANSWER_BYTES = 65_536
 SLOW_RETRY_SECONDS = 60.0
 """How soon a refused key is tried again: somebody has to mend it first."""
 BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
+LONGEST_WISH = 3600.0
+"""Most seconds that a receiver may ask for: no header silences a defence for good."""
 LONGEST_FIELD = 32_000
 """Bytes of one text field; the Data Collector cuts at 32 KB without a word."""
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of a batch."""
 
     status: str
@@ -35,8 +36,7 @@ class Outcome:
     """Event ids that were rejected, where the receiver says which; empty: it does not say."""
 
 
-@dataclass(frozen=True)
-class Reply:
+class Reply(NamedTuple):
     """An HTTP answer; status None where there was none."""
 
     status: int | None
@@ -121,15 +121,19 @@ class Poster:
                 f"ca_bundle: expected a readable PEM file with certificates; {error}"
             ) from None
         self._timeout = timeout
-        self._opener = urllib.request.build_opener(
-            urllib.request.HTTPSHandler(context=context), NoRedirects()
+        secure = urllib.request.HTTPSHandler(context=context)
+        self._opener = urllib.request.build_opener(secure, NoRedirects())
+        # What is meant for this machine must not go to a proxy, least of all in clear.
+        self._local = urllib.request.build_opener(
+            secure, NoRedirects(), urllib.request.ProxyHandler({})
         )
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Reply:
         """Send once; never raises for what the network or the receiver does."""
         request = urllib.request.Request(url, data=body, headers=dict(headers), method="POST")  # noqa: S310 - the scheme was checked
+        opener = self._local if is_local(urlsplit(url).hostname or "") else self._opener
         try:
-            with self._opener.open(request, timeout=self._timeout) as answer:
+            with opener.open(request, timeout=self._timeout) as answer:
                 return reply_of(answer.status, answer.headers, answer.read(ANSWER_BYTES))
         except urllib.error.HTTPError as error:
             with error:
@@ -148,10 +152,13 @@ def reply_of(status: int, headers: Any, body: bytes) -> Reply:
     now = http_date(headers.get("Date"))
     after = headers.get("Retry-After")
     wait: float | None = None
-    if after is not None and after.strip().isdigit():
+    if after is not None and re.fullmatch(r"[0-9]{1,9}", after.strip()):
         wait = float(after)
-    elif after is not None and now is not None and (until := http_date(after)) is not None:
-        wait = max(0.0, until - now)
+    elif after is not None and now is not None:
+        until = http_date(after)
+        wait = None if until is None else until - now
+    if wait is not None:
+        wait = min(max(0.0, wait), LONGEST_WISH)
     return Reply(status, body.decode("utf-8", "replace"), wait, now)
 
 
@@ -161,6 +168,11 @@ def http_date(text: str | None) -> float | None:
         return parsedate_to_datetime(text).timestamp() if text else None
     except (TypeError, ValueError, OverflowError):
         return None
+
+
+def is_page(reply: Reply) -> bool:
+    """Whether a web page came back: the answer of a portal or proxy, whatever its status."""
+    return reply.body.lstrip()[:1] == "<"
 
 
 def refused(reply: Reply, name: str, remedy: str) -> Outcome:

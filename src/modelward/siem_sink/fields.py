@@ -38,12 +38,10 @@ def contract_problem(event: object) -> str:
     for name in TEXTS:
         if name not in event:
             return f"{name}: missing"
-        if not isinstance(event[name], str):
-            return f"{name}: expected a text, got {kind(event[name])}"
         if not event[name] and name not in MAY_BE_EMPTY:
-            return f"{name}: expected a text, got an empty one"
-    for name in OPTIONAL_TEXTS:
-        if name in event and not isinstance(event[name], str):
+            return f"{name}: expected a text, got nothing"
+    for name in (*TEXTS, *OPTIONAL_TEXTS):
+        if not isinstance(event.get(name, ""), str):
             return f"{name}: expected a text, got {kind(event[name])}"
     for name, value in event.items():
         if isinstance(value, str) and SURROGATE.search(value):

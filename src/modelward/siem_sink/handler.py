@@ -34,6 +34,9 @@ class Owner(Protocol):
     def note(self, received: Received) -> None:
         """Keep a post."""
 
+    def tell(self, received: Received) -> None:
+        """Tell who listens."""
+
 
 class Handler(BaseHTTPRequestHandler):
     """Reads posts and writes answers."""
@@ -70,9 +73,11 @@ class Handler(BaseHTTPRequestHandler):
         fault = self.owner.next_fault(protocol)
         if fault is not None and fault.hang:
             silence = Answer(0, None, "left without an answer on demand")
-            self.owner.note(Received(protocol, question, silence, self._at(), fault=True))
+            received = Received(protocol, question, silence, self.owner.now(), fault=True)
+            self.owner.note(received)
             self.owner.ended.wait(fault.hang)
             self._hang_up()
+            self.owner.tell(received)
             return
         if fault is not None and fault.status is not None:
             self._finish(protocol, question, demanded(fault, protocol), fault)
@@ -84,15 +89,14 @@ class Handler(BaseHTTPRequestHandler):
         self, protocol: str, question: Question, answer: Answer, fault: Fault | None
     ) -> None:
         # Kept before it is answered: whoever has the answer finds the event in the record.
-        self.owner.note(Received(protocol, question, answer, self._at(), fault is not None))
+        received = Received(protocol, question, answer, self.owner.now(), fault is not None)
+        self.owner.note(received)
         if fault is not None and fault.cut:
             self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: applica")
             self._hang_up()
-            return
-        self._write(answer)
-
-    def _at(self) -> float:
-        return self.owner.now()
+        else:
+            self._write(answer)
+        self.owner.tell(received)
 
     def _headers(self) -> Mapping[str, str]:
         return {name.lower(): value.strip() for name, value in self.headers.items()}

@@ -221,8 +221,11 @@ class LocalSink:
         return protocol, answer
 
     def note(self, received: Received) -> None:
-        """Keep what came in, and tell who listens."""
+        """Keep what came in."""
         self._record.add(received)
+
+    def tell(self, received: Received) -> None:
+        """Tell who listens, once the sender has its answer."""
         if self._on_request is not None:
             self._on_request(received)
 
