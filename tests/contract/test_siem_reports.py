@@ -1,18 +1,20 @@
 """`modelward serve` tells a SIEM how jobs end and whom it refuses, and nobody waits for that."""
 
+import asyncio
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
-from fastapi.testclient import TestClient
-from live_service import BASE, run_live
+from live_service import BASE, make_archives, run_live
 from typer.testing import CliRunner
 
 from modelward.api import create_app
-from modelward.cli import app
+from modelward.cli import app as command
+from modelward.jobs import AssessmentService
 from modelward.jobs.dispatcher import _environment
 from modelward.settings import Settings
 from modelward.siem_sink import LocalSink
@@ -109,13 +111,31 @@ def test_a_hanging_siem_holds_up_nobody_and_a_killed_server_loses_nothing(
     assert (failed["attack_name"], failed["job_id"]) == ("assessment_failed", job)
 
 
-def refuse(settings: Settings, times: int) -> list[int]:
-    with TestClient(create_app(settings), client=("203.0.113.5", 1)) as client:
-        organisation = client.app.state.service.tenants.create("a").organisation_id  # type: ignore[attr-defined]
-        path = f"/prod{BASE}/get_aws_api_key"
-        return [
-            client.get(path, headers={"Org-Id": organisation}).status_code for _ in range(times)
-        ]
+def ask(settings: Settings, calls: Callable[[AssessmentService], list[httpx.Request]]) -> list[int]:
+    """Statuses of calls to a service in this process, made from another address."""
+
+    async def work() -> list[int]:
+        app = create_app(settings)
+        transport = httpx.ASGITransport(app, client=("203.0.113.5", 1))
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport) as client,
+        ):
+            requests = calls(app.state.service)
+            return [(await client.send(request)).status_code for request in requests]
+
+    return asyncio.run(work())
+
+
+def exchange(times: int) -> Callable[[AssessmentService], list[httpx.Request]]:
+    """Ask for keys, through a proxy's prefix."""
+
+    def calls(service: AssessmentService) -> list[httpx.Request]:
+        headers = {"Org-Id": service.tenants.create("a").organisation_id}
+        url = f"http://service/prod{BASE}/get_aws_api_key"
+        return [httpx.Request("GET", url, headers=headers) for _ in range(times)]
+
+    return calls
 
 
 @pytest.mark.parametrize(
@@ -133,7 +153,7 @@ def test_refused_key_exchanges_name_the_reason(
     tmp_path: Path, sink: LocalSink, options: dict[str, Any], status: int, words: str
 ) -> None:
     settings = Settings(data=tmp_path, **options, **settings_for(sink))
-    statuses = refuse(settings, 4)
+    statuses = ask(settings, exchange(4))
     assert statuses.count(status) >= 3
     first, rest = sink.splunk_events
     assert first["RawMessage"] == f"Modelward key exchange refused: {words}"
@@ -141,8 +161,40 @@ def test_refused_key_exchanges_name_the_reason(
     assert first["rows"] + rest["rows"] == statuses.count(status)
 
 
+def test_refused_uploads_name_reason_and_model(tmp_path: Path, sink: LocalSink) -> None:
+    models = []
+
+    def calls(service: AssessmentService) -> list[httpx.Request]:
+        number = service.tenants.organisation(service.tenants.create("a").organisation_id)
+        made = service.register(number, {"task_type": "IC", "analysis_type": "MEA"})
+        models.append(made["model_id"])
+        url = made["urls"]["data_upload_url"]
+        nowhere = url.replace(made["model_id"], "Attack%20Identified")
+        return [
+            httpx.Request("PUT", url, content=b"x" * 2000),
+            httpx.Request("PUT", url, content=b"no archive"),
+            httpx.Request("PUT", url[:-5], content=b"x"),
+            httpx.Request("PUT", nowhere, content=b"x"),
+            httpx.Request("PUT", url, content=make_archives()["model"]),
+            httpx.Request("GET", f"{url}&what=else"),
+        ]
+
+    settings = Settings(data=tmp_path, upload_max_bytes=1000, **settings_for(sink))
+    assert ask(settings, calls) == [413, 400, 403, 403, 200, 405]
+    told = [(event["RawMessage"], event["model_id"]) for event in sink.splunk_events]
+    starts = ("larger than allowed (", "not an acceptable archive (")
+    for (text, model), start in zip(told, starts, strict=False):
+        assert text.startswith(f"Modelward upload rejected: {start}")
+        assert model == models[0]
+    link = "Modelward upload rejected: a link that does not open this"
+    # The second of them is not about a model that anybody knows.
+    assert [text.partition(" (")[0] for text, _ in told[2:]] == [link, link]
+    assert [model for _, model in told[2:]] == [models[0], ""]
+
+
 def test_without_a_siem_nothing_is_kept(tmp_path: Path) -> None:
-    assert refuse(Settings(data=tmp_path, key_exchange=False), 2) == [403, 403]
+    settings = Settings(data=tmp_path, key_exchange=False)
+    assert ask(settings, exchange(2)) == [403, 403]
     assert [path.name for path in tmp_path.iterdir() if "siem" in path.name] == []
 
 
@@ -162,7 +214,7 @@ def test_wrong_settings_stop_the_start(
 ) -> None:
     for name, value in values.items():
         monkeypatch.setenv(f"MODELWARD_SIEM_{name}", value)
-    done = CliRunner().invoke(app, ["serve", "--port", "0", "--data", str(tmp_path / "data")])
+    done = CliRunner().invoke(command, ["serve", "--port", "0", "--data", str(tmp_path / "data")])
     assert done.exit_code == 2
     assert words in done.stderr
     assert "hush" not in done.stderr + done.stdout
@@ -173,7 +225,7 @@ def test_secrets_are_masked_among_the_shown_settings(
 ) -> None:
     monkeypatch.setenv("MODELWARD_SIEM_SPLUNK_URL", "https://s.example")
     monkeypatch.setenv("MODELWARD_SIEM_SPLUNK_AUTHORIZATION", "hushhush")
-    done = CliRunner().invoke(app, ["serve", "--show-settings"])
+    done = CliRunner().invoke(command, ["serve", "--show-settings"])
     assert done.exit_code == 0
     assert "siem_splunk_url = https://s.example" in done.stdout
     assert "siem_splunk_authorization = ***" in done.stdout
