@@ -263,7 +263,7 @@ def test_events_are_kept_once_and_repetitions_counted(sink):
 
 
 def test_the_sink_listens_on_loopback_only():
-    with pytest.raises(ValueError, match="host: expected one of 127.0.0.1"):
+    with pytest.raises(ValueError, match="host: expected one of 127"):
         LocalSink("0.0.0.0")
 
 

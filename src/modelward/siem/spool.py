@@ -155,7 +155,9 @@ class Spool:
                     self._add_call(db, sinks, body)
             return self._recount()
 
-        return self._guarded(step)
+        left = self._guarded(step)
+        self._tidy()
+        return left
 
     def _calls_wait(self) -> bool:
         found = "SELECT EXISTS (SELECT 1 FROM inbox)"

@@ -59,9 +59,12 @@ def connected(path: Path | None, most_bytes: int) -> sqlite3.Connection:
         sqlite3.Error: It is no spool, or another process keeps it locked.
     """
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not path.exists():
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if not path.exists():
+                os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        except ValueError as error:
+            raise OSError(str(error)) from None
     db = sqlite3.connect(
         ":memory:" if path is None else str(path),
         timeout=0,
