@@ -329,7 +329,7 @@ def test_prediction_survives_when_everything_about_the_siem_is_broken(module, tm
         assert label.tolist() == ["attack"] * 3
     assert asked.wait(10)
     assert not defense.flush(0.2)
-    defense._delivery._keep = None  # not even this may reach the caller
+    defense._delivery._keeper.keep = None  # not even this may reach the caller
     assert len(defense.predict(images(0.9))[0]) == 1
     defense._delivery.submit_rows = None
     assert len(defense.predict(images(0.9))[0]) == 1

@@ -36,7 +36,7 @@ def test_ten_thousand_events_of_an_outage_all_arrive(tmp_path):
             outage.times = 0
             clock.now += 600
             for _ in range(100):
-                if sending.pump() and not sending._waiting():
+                if sending.pump() and not sending._keeper.waiting():
                     break
             stats = sending.stats()
     wanted = {f"evt-{n}" for n in range(10_000)}
@@ -211,10 +211,10 @@ def test_a_lock_of_another_process_costs_a_prediction_half_a_millisecond(tmp_pat
         time.sleep = real
     assert sum(waits) <= 0.00051
     other.close()
-    spool._lock.acquire()
+    spool._link._lock.acquire()
     with pytest.raises(SpoolBusy, match="locked by a thread"):
         spool.put(["s"], 1, "{}")
-    spool._lock.release()
+    spool._link._lock.release()
     spool.close()
 
 
@@ -287,7 +287,7 @@ def test_what_the_spool_could_not_note_is_not_sent_without_end(tmp_path, monkeyp
     clock = Clock()
     with delivery(tmp_path, sink, clock=clock) as sending:
         sending.submit([event()])
-        spool = sending._spool
+        spool = sending._keeper.spool
 
         def full(*_):
             raise SpoolBusy("disk full")
@@ -309,7 +309,7 @@ def test_what_the_spool_could_not_note_is_not_sent_without_end(tmp_path, monkeyp
 def test_a_call_that_cannot_be_read_does_not_hold_up_the_next(tmp_path, body):
     sink = Scripted()
     with delivery(tmp_path, sink) as sending:
-        sending._spool.put(["scripted"], 1, body)
+        sending._keeper.spool.put(["scripted"], 1, body)
         sending.submit([event(1)])
         assert sending.flush(5)
         (letter,) = sending.dead_letters()

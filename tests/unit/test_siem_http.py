@@ -274,6 +274,31 @@ def test_a_refusal_of_the_settings_keeps_events(sink, tmp_path):
     assert [r.answer.status for r in sink.requests] == [400, 400, 200]
 
 
+def test_what_the_receiver_says_is_logged_without_the_token_and_without_escapes(
+    sink, tmp_path, caplog
+):
+    sink.fail(status=403, body=f"\x1b[2J no token {sink.token} here")
+    with delivery(tmp_path, splunk(sink)) as sending:
+        sending.submit([event()])
+        sending.pump()
+        said = sending.stats()["sinks"]["splunk"]["last_error"]
+    assert "(403 ?[2J no token *** here)" in said
+    assert said in caplog.text
+    assert sink.token not in caplog.text
+
+
+def test_a_wish_for_no_pause_at_all_is_not_taken_at_its_word(sink, tmp_path):
+    clock = Clock()
+    sink.fail(times=-1, status=429, retry_after=0)
+    with delivery(tmp_path, splunk(sink), clock=clock) as sending:
+        sending.submit([event()])
+        for _ in range(1000):
+            sending.pump()
+            clock.now += 1
+        sending.close(0)
+    assert 5 < len(sink.requests) < 30
+
+
 def test_a_redirect_does_not_carry_credentials_elsewhere(sink, tmp_path):
     class Redirecting(BaseHTTPRequestHandler):
         def do_POST(self):

@@ -262,7 +262,7 @@ def test_leases_of_ended_processes_only_are_void():
 
 def test_a_spool_of_the_last_version_of_a_process_is_read(tmp_path):
     with delivery(tmp_path, Scripted()) as sending:
-        sending._spool.put(
+        sending._keeper.spool.put(
             ["scripted", "gone"], 1, json.dumps({"base": {}, "rows": [{"event_id": "x"}]})
         )
         assert sending.flush(5)

@@ -8,7 +8,7 @@ import urllib.request
 from email.utils import formatdate
 
 import pytest
-from siem_helpers import Clock, event
+from siem_helpers import Clock, event, splunk
 
 from modelward.siem_sink import LocalSink
 from modelward.siem_sink.data_collector import expected_signature
@@ -265,6 +265,17 @@ def test_events_are_kept_once_and_repetitions_counted(sink):
 def test_the_sink_listens_on_loopback_only():
     with pytest.raises(ValueError, match="host: expected one of 127"):
         LocalSink("0.0.0.0")
+
+
+def test_the_sink_listens_on_ipv6_too():
+    try:
+        running = LocalSink("::1")
+    except OSError:
+        pytest.skip("no IPv6 here")
+    with running as sink:
+        assert sink.url.startswith("http://[::1]:")
+        assert to_splunk(sink, wrapped())[0] == 200
+        assert splunk(sink).send([FIELDS]).status == "accepted"
 
 
 def test_other_paths_are_not_found(sink):

@@ -109,13 +109,13 @@ def _sink(
         )
     except (ValueError, OSError) as error:
         _stop(f"The sink cannot start: {error}")
-    print(_intro(sink), flush=True)
-    with sink:
-        try:
+    try:
+        with sink:
+            print(_intro(sink), flush=True)
             enough.wait(seconds)
-        except KeyboardInterrupt:
-            print(flush=True)
-        got, again = len(sink.events), sink.duplicates
+    except KeyboardInterrupt:
+        print(flush=True)
+    got, again = len(sink.events), sink.duplicates
     print(f"{got} events received, {again} of them again")
     if count is not None and got < count:
         raise typer.Exit(ExitCode.INCOMPLETE)

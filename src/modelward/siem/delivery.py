@@ -7,23 +7,21 @@ import random
 import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from modelward.siem.events import Event
+from modelward.siem.keeping import Keeper
 from modelward.siem.lifetimes import UNSETTLED, look_after, send_for_ever
 from modelward.siem.sending import IDLE_SECONDS, Sender
-from modelward.siem.spool import PATIENCE_SECONDS, Spool, SpoolBusy
+from modelward.siem.spool import SpoolBusy
 
 __all__ = ["Delivery", "Sink"]
 
 DELIVERY_LOG = logging.getLogger("modelward.siem")
 BATCH = 200
 CLOSE_SECONDS = 2.0
-LOCKED_SECONDS = 5.0
-"""How long a foreign lock on the spool is waited for before events are sent from memory."""
 
 
 class Sink(Protocol):
@@ -76,11 +74,11 @@ class Delivery:
             raise ValueError(f"sinks: expected one or more with different names, got {self._names}")
         self._sinks = list(sinks)
         self._path = Path(spool_path).expanduser()
-        self._capacity, self._memory_most, self._most_bytes = capacity, memory, most_bytes
+        self._limits = {"capacity": capacity, "memory": memory, "most_bytes": most_bytes}
         self._batch, self._clock = batch, clock
         self._rng = rng or random.Random()  # noqa: S311 - jitter is no secret
         self._start_threads = start
-        self._closed = False
+        self._closed = self._suspended = False
         self._begin()
         self._wake_up()
         look_after(self)
@@ -96,12 +94,7 @@ class Delivery:
 
     def _begin(self) -> None:
         """Everything that a forked child must have of its own."""
-        self._queue: deque[tuple[int, str]] = deque()
-        self._queued = 0
-        self._submitted = self._dropped = self._overflowed = 0
-        self._guard = threading.Lock()
-        self._draining = threading.Lock()
-        self._stuck_since: float | None = None
+        self._keeper = Keeper(self._names, self._path, clock=self._clock, **self._limits)
         self._senders = {
             str(sink.name): Sender(sink, batch=self._batch, clock=self._clock, rng=self._rng)
             for sink in self._sinks
@@ -109,15 +102,12 @@ class Delivery:
         self._wake = {name: threading.Event() for name in self._names}
         self._threads: list[threading.Thread] = []
         self._awake = False
-        self._spool: Spool | None = None
-        self._memory: Spool | None = None
-        self._spool_problem = ""
         self._last: dict[str, tuple[int | None, int | None]] = {}
 
     def _wake_up(self) -> None:
         """Open the spool and start the threads; in a forked child not before its first event."""
         self._awake = True
-        self._open_spool()
+        self._keeper.open()
         for name in self._names if self._start_threads else ():
             thread = threading.Thread(
                 target=send_for_ever, args=(weakref.ref(self), name), daemon=True
@@ -126,34 +116,16 @@ class Delivery:
             self._threads.append(thread)
             thread.start()
 
-    def _open_spool(self) -> None:
-        try:
-            self._spool = Spool(self._path, most_bytes=self._most_bytes, clock=self._clock)
-            self._spool_problem = ""
-        except SpoolBusy as error:
-            self._trouble(error)
-
-    def _trouble(self, error: SpoolBusy) -> None:
-        """Say once that the spool does not work."""
-        if not self._spool_problem:
-            DELIVERY_LOG.error(
-                "SIEM: the spool cannot be used, events are sent from memory: %s", error
-            )
-        self._spool_problem = str(error)
-
     # What callers use
 
     def submit(self, events: Sequence[Event]) -> None:
         """Hand events over; never blocks for more than a moment, never raises."""
-        with contextlib.suppress(Exception):
-            count = len(events)
-            try:
-                rows = [event.fields() for event in events]
-            except Exception as error:
-                self._submitted += count
-                self._drop(count, f"an event could not be written: {type(error).__name__}")
-                return
-            self.submit_rows({}, rows)
+        try:
+            rows = [event.fields() for event in events]
+        except Exception as error:
+            self._refuse(1, f"an event could not be written: {type(error).__name__}")
+            return
+        self.submit_rows({}, rows)
 
     def submit_rows(self, base: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
         """Hand over events that share fields, as cheaply as possible; never raises.
@@ -165,33 +137,26 @@ class Delivery:
         count = len(rows)
         if not count:
             return
-        self._submitted += count
         if self._closed:
-            self._drop(count, "they came after close()")
+            self._refuse(count, "they came after close()")
             return
         try:
             # Lone surrogates cannot be stored: JSON escapes keep them out of the text.
             body = json.dumps({"base": base, "rows": list(rows)}, default=str)
-            self._keep(count, body)
+            if not self._awake:
+                self._wake_up()
+            UNSETTLED.add(self)
+            self._keeper.keep(count, body)
         except Exception as error:
-            self._drop(count, f"an event could not be written: {type(error).__name__}")
-
-    def _keep(self, count: int, body: str) -> None:
-        if not self._awake:
-            self._wake_up()
-        spool = self._spool
-        if spool is not None and spool.stored + self._queued + count > self._capacity:
-            self._drop(count, f"the spool holds {self._capacity:,} events")
+            self._refuse(count, f"an event could not be written: {type(error).__name__}")
             return
-        UNSETTLED.add(self)
-        try:
-            if spool is None or self._queue:
-                raise SpoolBusy(self._spool_problem or "earlier events wait in memory")
-            spool.put(self._names, count, body)
-        except SpoolBusy as error:
-            self._remember(count, body, str(error))
+        self._keeper.count(count)
         for event in self._wake.values():
             event.set()
+
+    def _refuse(self, count: int, reason: str) -> None:
+        self._keeper.count(count)
+        self._keeper.drop(count, reason)
 
     def flush(self, timeout: float = 10.0) -> bool:
         """Try at once, unless a SIEM asked for a pause, and wait until every sink has everything.
@@ -208,7 +173,7 @@ class Delivery:
             for event in self._wake.values():
                 event.set()
             try:
-                waiting = self._waiting()
+                waiting = self._keeper.waiting()
             except SpoolBusy:
                 waiting = list(self._names)
             if not waiting:
@@ -232,17 +197,13 @@ class Delivery:
             if thread is not threading.current_thread():
                 thread.join(max(0.1, end - time.monotonic()))
         with contextlib.suppress(SpoolBusy):
-            self._drain(last=True)
-        self._last = {name: self._counts(name) for name in self._names}
+            self._keeper.drain(last=True)
+        self._last = {name: self._keeper.counts(name) for name in self._names}
         for name in self._names:
-            for spool in self._spools():
+            for spool in self._keeper.spools:
                 with contextlib.suppress(SpoolBusy):
                     spool.release(name)
-        lost = self._in_memory()
-        if lost:
-            self._drop(lost, "they were only in memory when the process ended")
-        for spool in self._spools():
-            spool.close()
+        self._keeper.close()
         UNSETTLED.discard(self)
 
     def stats(self) -> dict[str, Any]:
@@ -255,7 +216,7 @@ class Delivery:
         """
         sinks = {}
         for name, sender in self._senders.items():
-            pending, dead = self._last[name] if name in self._last else self._counts(name)
+            pending, dead = self._last[name] if name in self._last else self._keeper.counts(name)
             sinks[name] = {
                 "delivered": sender.delivered,
                 "pending": pending,
@@ -263,95 +224,17 @@ class Delivery:
                 "last_error": sender.last_error,
             }
         return {
-            "submitted": self._submitted,
-            "dropped": self._dropped,
-            "overflowed": self._overflowed,
-            "in_memory": 0 if self._closed else self._in_memory(),
+            "submitted": self._keeper.submitted,
+            "dropped": self._keeper.dropped,
+            "overflowed": self._keeper.overflowed,
+            "in_memory": 0 if self._closed else self._keeper.in_memory,
             "spool": str(self._path),
             "sinks": sinks,
         }
 
-    def _counts(self, name: str) -> tuple[int | None, int | None]:
-        """Pending and dead events of a sink; None where the spool does not say."""
-        try:
-            spools = self._spools()
-            pending = self._queued + sum(spool.pending(name) for spool in spools)
-            return pending, sum(spool.dead_count(name) for spool in spools)
-        except SpoolBusy:
-            return None, None
-
     def dead_letters(self) -> list[dict[str, Any]]:
         """Events that a SIEM rejected as malformed, with the reason."""
-        return [letter for spool in self._spools() for letter in spool.dead()]
-
-    # Keeping
-
-    def _spools(self) -> list[Spool]:
-        return [spool for spool in (self._spool, self._memory) if spool is not None]
-
-    def _in_memory(self) -> int:
-        return self._queued + (0 if self._memory is None else self._memory.stored)
-
-    def _remember(self, count: int, body: str, reason: str) -> None:
-        with self._guard:
-            fits = self._in_memory() + count <= self._memory_most
-            if fits:
-                self._queue.append((count, body))
-                self._queued += count
-                self._overflowed += count
-        if not fits:
-            self._drop(count, f"the memory queue is full and the spool refuses: {reason}")
-
-    def _drop(self, count: int, reason: str) -> None:
-        with self._guard:
-            first = self._dropped == 0
-            self._dropped += count
-        if first:
-            DELIVERY_LOG.error(
-                "SIEM: events are dropped from now on (counted in stats()): %s", reason
-            )
-
-    def _drain(self, *, last: bool = False) -> None:
-        """From the queue into the spool; where that does not work, into one in memory."""
-        if self._spool is None and (self._queue or not self._start_threads):
-            self._open_spool()
-        if not self._queue or not self._draining.acquire(blocking=last):
-            return
-        try:
-            while self._queue:
-                count, body = self._queue[0]
-                if not self._moved(count, body):
-                    return
-                with self._guard:
-                    self._queue.popleft()
-                    self._queued -= count
-        finally:
-            self._draining.release()
-
-    def _moved(self, count: int, body: str) -> bool:
-        """Whether a call found a place outside the queue."""
-        try:
-            if self._spool is None:
-                raise SpoolBusy(self._spool_problem)
-            self._spool.put(self._names, count, body, min(0.1, PATIENCE_SECONDS))
-            self._stuck_since, self._spool_problem = None, ""
-            return True
-        except SpoolBusy as error:
-            now = time.monotonic()
-            self._stuck_since = now if self._stuck_since is None else self._stuck_since
-            if error.locked and now - self._stuck_since < LOCKED_SECONDS:
-                return False
-            self._trouble(error)
-        if self._memory is None:
-            self._memory = Spool(None, most_bytes=self._most_bytes, clock=self._clock)
-        self._memory.put(self._names, count, body, PATIENCE_SECONDS)
-        return True
-
-    def _waiting(self) -> list[str]:
-        """Sinks that lack events."""
-        if self._queue:
-            return list(self._names)
-        return [n for n in self._names if any(spool.waiting(n) for spool in self._spools())]
+        return [letter for spool in self._keeper.spools for letter in spool.dead()]
 
     # Sending
 
@@ -365,13 +248,19 @@ class Delivery:
             Seconds until the next round has something to do.
         """
         with contextlib.suppress(SpoolBusy):
-            self._drain()
+            self._keeper.drain()
         pauses = [IDLE_SECONDS]
-        for spool in self._spools():
+        senders = [self._senders[name]] if name else list(self._senders.values())
+        due = any(sender.pause() == 0 for sender in senders)
+        for spool in self._keeper.spools:
             # A full spool takes in nothing, but still gives.
             with contextlib.suppress(SpoolBusy):
-                pauses.append(0.0 if spool.absorb() else IDLE_SECONDS)
-            for sender in [self._senders[name]] if name else list(self._senders.values()):
+                if not due:
+                    # Calls can wait as they are: making events of them would slow predictions.
+                    spool.tidy()
+                elif spool.absorb():
+                    pauses.append(0.0)
+            for sender in senders:
                 try:
                     pauses.append(sender.send(spool))
                 except SpoolBusy as error:
@@ -379,7 +268,7 @@ class Delivery:
         # In this order: an event that comes in between is not forgotten.
         UNSETTLED.discard(self)
         with contextlib.suppress(SpoolBusy):
-            if self._waiting() and not self._closed:
+            if self._keeper.waiting() and not self._closed:
                 UNSETTLED.add(self)
         return min(pauses)
 
@@ -391,23 +280,18 @@ class Delivery:
 
     def before_fork(self) -> None:
         """Close the spool: SQLite's locks must not be shared with a child."""
-        self._guard.acquire()
-        if self._spool is not None and not self._closed:
-            self._spool.suspend()
+        if not self._closed:
+            self._keeper.suspend()
+            self._suspended = True
 
     def after_fork_in_parent(self) -> None:
         """Open it again."""
-        try:
-            if self._spool is not None and not self._closed:
-                self._spool.resume()
-        except SpoolBusy as error:
-            self._spool = None
-            self._trouble(error)
-        finally:
-            self._guard.release()
+        if self._suspended:
+            self._suspended = False
+            self._keeper.resume()
 
     def after_fork_in_child(self) -> None:
         """Start anew: the parent sends what it has in memory."""
         last = self._last
         self._begin()
-        self._last = last
+        self._last, self._suspended = last, False

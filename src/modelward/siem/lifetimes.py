@@ -20,7 +20,7 @@ HELD: list[Any] = []
 FORKING = threading.Lock()
 """Two threads may fork at the same time."""
 HOOKS: list[str] = []
-REST_SECONDS = 0.2
+REST_SECONDS, LAST_SECONDS = 0.2, 2.0
 
 
 def look_after(delivery: Any) -> None:
@@ -38,9 +38,10 @@ def look_after(delivery: Any) -> None:
 
 
 def close_all() -> None:
-    """Give what is left a last chance."""
+    """Give what is left a last chance, in two seconds for all together."""
+    end = time.monotonic() + LAST_SECONDS
     for delivery in list(DELIVERIES):
-        delivery.close()
+        delivery.close(max(0.0, end - time.monotonic()))
 
 
 def before_fork() -> None:

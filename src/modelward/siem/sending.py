@@ -93,8 +93,8 @@ class Sender:
         self.failures += 1
         ceiling = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self.failures - 1, 16))
         pause = self._rng.uniform(0, ceiling)
-        self.asked_to_wait = bool(wish)
-        if wish is not None:
+        self.asked_to_wait = wish is not None and wish >= FIRST_PAUSE
+        if wish is not None and wish >= FIRST_PAUSE:
             # The receiver's wish, and a little more so that senders do not return all at once.
             pause = min(float(wish), LONGEST_WISH) + self._rng.uniform(0, FIRST_PAUSE)
         self.not_before = self._clock() + pause

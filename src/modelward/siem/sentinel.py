@@ -14,7 +14,7 @@ from email.utils import formatdate
 from typing import Any
 from urllib.parse import urlsplit
 
-from modelward.siem.transport import Outcome, Poster, checked_url, is_page, refused, shortened
+from modelward.siem.transport import Outcome, Poster, checked_url, is_page, refused, shortened, told
 
 __all__ = ["DataCollector"]
 
@@ -107,8 +107,7 @@ class DataCollector:
         if reply.status == 200 and not is_page(reply):
             return Outcome("accepted")
         if reply.status == 400 and error_name(reply.body) in DATA_ERRORS:
-            said = " ".join(reply.body.split())[:300]
-            return Outcome("rejected", f"Sentinel answered 400 {said}")
+            return Outcome("rejected", f"Sentinel answered 400 {told(reply.body, 300)}")
         if reply.status == 403 and reply.date is not None:
             behind = reply.date - (now + self._skew)
             if abs(behind) > SKEW_SECONDS:

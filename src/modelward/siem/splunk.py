@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from modelward.siem.transport import Outcome, Poster, checked_url, is_page, refused
+from modelward.siem.transport import Outcome, Poster, checked_url, is_page, masked, refused, told
 
 __all__ = ["SplunkCollector"]
 
@@ -82,6 +82,9 @@ class SplunkCollector:
         Args:
             events: What ``Event.fields`` gives.
         """
+        return masked(self._sent(events), self._token)
+
+    def _sent(self, events: Sequence[dict[str, Any]]) -> Outcome:
         body = "\n".join(json.dumps(self._wrapped(e), ensure_ascii=False) for e in events)
         reply = self._poster.post(self._url, body.encode("utf-8", "replace"), self._headers())
         answer = json_object(reply.body)
@@ -99,7 +102,10 @@ class SplunkCollector:
             known = isinstance(at, int) and 0 <= at < len(events)
             ids = (str(events[int(str(at))].get("event_id")),) if known else ()
             return Outcome(
-                "rejected", f"Splunk answered 400 {answer.get('text')} (code {code})", None, ids
+                "rejected",
+                f"Splunk answered 400 {told(str(answer.get('text')))} (code {code})",
+                None,
+                ids,
             )
         if code in TOKEN_CODES:
             return refused(reply._replace(status=403), "Splunk", "check authorization")

@@ -5,35 +5,27 @@ import json
 import os
 import socket
 import sqlite3
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from modelward.siem.spool_file import (
     SpoolBusy,
-    checkpoint,
-    connected,
     counted,
     expanded,
     forget,
     leases_void,
     occupied,
 )
+from modelward.siem.spool_link import LOCK_SECONDS, SpoolLink
 
 __all__ = ["Spool", "SpoolBusy"]
 
-T = TypeVar("T")
-
 LEASE_SECONDS = 120.0
 """How long a process may take to send what it has taken; longer than any timeout of a sink."""
-LOCK_SECONDS = 0.0005
-"""Longest wait of a prediction for the spool."""
-PATIENCE_SECONDS = 5.0
-"""Longest wait of the background threads for another process."""
-INBOX_ROWS = 20
+INBOX_ROWS, INBOX_EVENTS = 20, 200
 BATCH_BYTES = 1_000_000
 """Most bytes of one batch; both SIEMs take more."""
 DEAD_MOST = 5_000
@@ -47,9 +39,6 @@ class Spool:
     Writers put whole calls into ``inbox``, which costs one row; ``absorb`` makes single events of
     them, each pending for its sinks. An event leaves when no sink waits for it. Write-ahead log
     with ``synchronous=NORMAL``: what is committed survives the death of the process.
-
-    Predictions write through one connection, the background reads and writes through another, so
-    that a prediction waits for nothing but SQLite's own write lock.
 
     Args:
         path: The file; its folder is made. None keeps everything in memory.
@@ -71,20 +60,11 @@ class Spool:
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._clock = clock
         self._most_bytes = most_bytes
-        self._lock = threading.Lock()
-        # One connection in memory is one database: there the two halves share it.
-        self._work_lock = self._lock if path is None else threading.Lock()
+        self._link = SpoolLink(path, most_bytes)
         self._stored = self._bytes = 0
         self._counted_at = 0.0
-        self._connect()
         with contextlib.suppress(SpoolBusy):
             self.absorb()
-
-    def _connect(self) -> None:
-        self._db = self._patiently(lambda: connected(self.path, self._most_bytes), None)
-        self._work = self._db
-        if self.path is not None:
-            self._work = self._patiently(lambda: connected(self.path, self._most_bytes), None)
 
     @property
     def stored(self) -> int:
@@ -105,29 +85,15 @@ class Spool:
         Raises:
             SpoolBusy: It did not work out in that time, or the spool or the disk is full.
         """
-        end = time.perf_counter() + patience
         if self._bytes + len(body) > self._most_bytes:
             raise SpoolBusy(f"the spool has reached {self._most_bytes:,} bytes")
-        if not self._lock.acquire(timeout=patience):
-            raise SpoolBusy("locked by a thread of this process", locked=True)
-        try:
-            while True:
-                try:
-                    self._db.execute(
-                        "INSERT INTO inbox (sinks, size, body) VALUES (?, ?, ?)",
-                        (json.dumps(list(sinks)), size, body),
-                    )
-                    break
-                except sqlite3.OperationalError as error:
-                    if "locked" not in str(error) or time.perf_counter() >= end:
-                        raise
-                    time.sleep(0.0001)
-            self._stored += size
-            self._bytes += len(body)
-        except sqlite3.Error as error:
-            raise SpoolBusy(str(error), locked="locked" in str(error)) from None
-        finally:
-            self._lock.release()
+        self._link.write(
+            "INSERT INTO inbox (sinks, size, body) VALUES (?, ?, ?)",
+            (json.dumps(list(sinks)), size, body),
+            patience,
+        )
+        self._stored += size
+        self._bytes += len(body)
 
     def absorb(self) -> int:
         """Make single events of waiting calls, and count what is stored.
@@ -139,41 +105,44 @@ class Spool:
             SpoolBusy: Another process kept the lock for seconds, or the disk is full.
         """
         if not self._calls_wait():
-            if time.monotonic() - self._counted_at > RECOUNT_SECONDS:
-                self._guarded(self._recount)
-            self._tidy()
+            self.tidy()
             return 0
 
         def step() -> int:
-            with self._transaction() as db:
+            with self._link.transaction() as db:
                 rows = db.execute(
-                    "SELECT seq, sinks, body FROM inbox ORDER BY seq LIMIT ?", (INBOX_ROWS,)
+                    "SELECT seq, sinks, body, size FROM inbox ORDER BY seq LIMIT ?", (INBOX_ROWS,)
                 ).fetchall()
-                for seq, sinks, body in rows:
+                events = 0
+                for seq, sinks, body, size in rows:
+                    # Predictions wait for the lock that this holds: a little at a time.
+                    if events >= INBOX_EVENTS:
+                        break
+                    events += size
                     # The call goes first: in a full spool its events take its place.
                     db.execute("DELETE FROM inbox WHERE seq = ?", (seq,))
                     self._add_call(db, sinks, body)
             return self._recount()
 
-        left = self._guarded(step)
-        self._tidy()
+        left = self._link.guarded(step)
+        self._link.tidy()
         return left
+
+    def tidy(self) -> None:
+        """Bring the write-ahead log in where it has grown, and count what others stored."""
+        if time.monotonic() - self._counted_at > RECOUNT_SECONDS:
+            self._link.guarded(self._recount)
+        self._link.tidy()
 
     def _calls_wait(self) -> bool:
         found = "SELECT EXISTS (SELECT 1 FROM inbox)"
-        return bool(self._guarded(lambda: self._work.execute(found).fetchone()[0]))
+        return bool(self._link.guarded(lambda: self._link.work.execute(found).fetchone()[0]))
 
     def _recount(self) -> int:
-        calls, self._stored = counted(self._work)
-        self._bytes = occupied(self._work)
+        calls, self._stored = counted(self._link.work)
+        self._bytes = occupied(self._link.work)
         self._counted_at = time.monotonic()
         return calls
-
-    def _tidy(self) -> None:
-        """Bring the write-ahead log into the file, outside of every lock of ours."""
-        if self.path is not None:
-            with contextlib.suppress(sqlite3.Error, OSError), self._work_lock:
-                checkpoint(self._work, self.path)
 
     def _add_call(self, db: sqlite3.Connection, sinks: str, body: str) -> None:
         try:
@@ -215,7 +184,7 @@ class Spool:
         now = self._clock()
 
         def step() -> list[tuple[int, dict[str, Any]]]:
-            with self._transaction() as db:
+            with self._link.transaction() as db:
                 void = leases_void(db, sink, now, self.owner)
                 marks = ", ".join("?" * len(void))
                 rows = db.execute(
@@ -238,28 +207,28 @@ class Spool:
                 )
             return [(seq, json.loads(body)) for seq, body in taken]
 
-        return self._guarded(step) if self.waiting(sink, absorbed=True) else []
+        return self._link.guarded(step) if self.waiting(sink, absorbed=True) else []
 
     def release(self, sink: str) -> None:
         """Give back what this process has leased."""
         change = "UPDATE pending SET lease_until = 0 WHERE sink = ? AND owner = ?"
-        self._guarded(lambda: self._work.execute(change, (sink, self.owner)).fetchall())
+        self._link.guarded(lambda: self._link.work.execute(change, (sink, self.owner)).fetchall())
 
     def done(self, sink: str, seqs: Sequence[int]) -> None:
         """A sink has these events."""
 
         def step() -> None:
-            with self._transaction() as db:
+            with self._link.transaction() as db:
                 gone = forget(db, sink, seqs)
             self._stored = max(0, self._stored - gone)
 
-        self._guarded(step)
+        self._link.guarded(step)
 
     def bury(self, sink: str, seqs: Sequence[int], reason: str) -> None:
         """A sink will never take these events: into the dead-letter table with the reason."""
 
         def step() -> None:
-            with self._transaction() as db:
+            with self._link.transaction() as db:
                 db.executemany(
                     "INSERT OR REPLACE INTO dead SELECT event_id, ?, ?, ?, body FROM events "
                     "WHERE seq = ?",
@@ -273,30 +242,32 @@ class Spool:
                 gone = forget(db, sink, seqs)
             self._stored = max(0, self._stored - gone)
 
-        self._guarded(step)
+        self._link.guarded(step)
 
     def waiting(self, sink: str, *, absorbed: bool = False) -> bool:
         """Whether a sink lacks an event; ``absorbed``: calls not absorbed do not count."""
         question = "SELECT EXISTS (SELECT 1 FROM pending WHERE sink = ?)"
         if not absorbed:
             question += " OR EXISTS (SELECT 1 FROM inbox)"
-        return bool(self._guarded(lambda: self._work.execute(question, (sink,)).fetchone()[0]))
+        return bool(
+            self._link.guarded(lambda: self._link.work.execute(question, (sink,)).fetchone()[0])
+        )
 
     def pending(self, sink: str) -> int:
         """Events that a sink does not have yet, calls not absorbed included."""
 
         def step() -> int:
-            waiting = self._work.execute("SELECT TOTAL(size) FROM inbox").fetchone()[0]
-            held = self._work.execute("SELECT COUNT(*) FROM pending WHERE sink = ?", (sink,))
+            waiting = self._link.work.execute("SELECT TOTAL(size) FROM inbox").fetchone()[0]
+            held = self._link.work.execute("SELECT COUNT(*) FROM pending WHERE sink = ?", (sink,))
             return int(waiting) + int(held.fetchone()[0])
 
-        return self._guarded(step)
+        return self._link.guarded(step)
 
     def dead(self, sink: str | None = None) -> list[dict[str, Any]]:
         """Dead letters: event_id, sink, reason, at (seconds since 1970) and the event's fields."""
 
         def step() -> list[Any]:
-            return self._work.execute(
+            return self._link.work.execute(
                 "SELECT event_id, sink, reason, at, body FROM dead WHERE ? IS NULL OR sink = ? "
                 "ORDER BY at, rowid",
                 (sink, sink),
@@ -305,27 +276,23 @@ class Spool:
         names = ("event_id", "sink", "reason", "at", "event")
         return [
             dict(zip(names, (*row[:4], json.loads(row[4]))))  # noqa: B905 - Python 3.8 has no strict
-            for row in self._guarded(step)
+            for row in self._link.guarded(step)
         ]
 
     def dead_count(self, sink: str) -> int:
         """How many dead letters a sink has."""
         count = "SELECT COUNT(*) FROM dead WHERE sink = ?"
-        return int(self._guarded(lambda: self._work.execute(count, (sink,)).fetchone()[0]))
+        return int(
+            self._link.guarded(lambda: self._link.work.execute(count, (sink,)).fetchone()[0])
+        )
 
     def close(self) -> None:
         """Close the file; events stay in it."""
-        self.suspend()
-        self._release_locks()
+        self._link.close()
 
     def suspend(self) -> None:
         """Close the file and let nobody at it until ``resume``: SQLite must not cross a fork."""
-        self._work_lock.acquire()
-        if self._lock is not self._work_lock:
-            self._lock.acquire()
-        for connection in {self._work, self._db}:
-            with contextlib.suppress(sqlite3.Error):
-                connection.close()
+        self._link.suspend()
 
     def resume(self) -> None:
         """Open the file again.
@@ -333,39 +300,4 @@ class Spool:
         Raises:
             SpoolBusy: It cannot be opened any more.
         """
-        try:
-            self._connect()
-        finally:
-            self._release_locks()
-
-    def _release_locks(self) -> None:
-        if self._lock is not self._work_lock:
-            self._lock.release()
-        self._work_lock.release()
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        self._work.execute("BEGIN IMMEDIATE")
-        try:
-            yield self._work
-            self._work.execute("COMMIT")
-        except BaseException:
-            with contextlib.suppress(sqlite3.Error):
-                self._work.execute("ROLLBACK")
-            raise
-
-    def _guarded(self, step: Callable[[], T]) -> T:
-        return self._patiently(step, self._work_lock)
-
-    def _patiently(self, step: Callable[[], T], lock: Any) -> T:
-        """Run a step, again while another process holds the lock; never sleep with our own."""
-        end = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            try:
-                with lock or contextlib.nullcontext():
-                    return step()
-            except (sqlite3.Error, OSError) as error:
-                locked = isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
-                if not locked or time.monotonic() >= end:
-                    raise SpoolBusy(f"{self.path or 'memory'}: {error}", locked=locked) from None
-            time.sleep(0.002)
+        self._link.resume()

@@ -144,7 +144,7 @@ class Poster:
                 return reply_of(error.code, error.headers, text)
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = getattr(error, "reason", error)
-            return Reply(None, problem=f"{type(reason).__name__}: {reason}"[:300])
+            return Reply(None, problem=told(f"{type(reason).__name__}: {reason}", 300))
 
 
 def reply_of(status: int, headers: Any, body: bytes) -> Reply:
@@ -170,6 +170,17 @@ def http_date(text: str | None) -> float | None:
         return None
 
 
+def told(body: str, most: int = 200) -> str:
+    """The start of an answer on one line, without what a terminal would obey."""
+    words = " ".join(body.split())
+    return "".join(c if c.isprintable() else "?" for c in words)[:most]
+
+
+def masked(outcome: Outcome, secret: str) -> Outcome:
+    """The outcome without a secret that the receiver repeated."""
+    return outcome._replace(reason=outcome.reason.replace(secret, "***"))
+
+
 def is_page(reply: Reply) -> bool:
     """Whether a web page came back: the answer of a portal or proxy, whatever its status."""
     return reply.body.lstrip()[:1] == "<"
@@ -183,7 +194,7 @@ def refused(reply: Reply, name: str, remedy: str) -> Outcome:
         name: Who answered.
         remedy: What to check where the credentials were refused.
     """
-    said = " ".join(reply.body.split())[:200]
+    said = told(reply.body)
     if reply.status is None:
         return Outcome("retry", f"{name} was not reached: {reply.problem}")
     if reply.status in (401, 403):

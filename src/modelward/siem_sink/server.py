@@ -95,7 +95,7 @@ class LocalSink:
         class Bound(Handler):
             owner = sink
 
-        self._server = Server((host, port), Bound)
+        self._server = (Server6 if ":" in host else Server)((host, port), Bound)
         self._tls = certfile is not None
         if certfile is not None:
             try:
@@ -132,7 +132,8 @@ class LocalSink:
     def url(self) -> str:
         """Address for ``azure_log_endpoint`` and ``splunk_url``."""
         host, port = self._server.server_address[:2]
-        return f"{'https' if self._tls else 'http'}://{host!s}:{port}"
+        name = f"[{host!s}]" if ":" in str(host) else str(host)
+        return f"{'https' if self._tls else 'http'}://{name}:{port}"
 
     @property
     def requests(self) -> list[Received]:
@@ -250,6 +251,12 @@ class Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that hangs up is none of the sink's business."""
+
+
+class Server6(Server):
+    """The same on IPv6."""
+
+    address_family = socket.AF_INET6
 
 
 def protocol_of(path: str) -> str:
