@@ -152,6 +152,19 @@ def test_a_full_spool_drops_counts_and_says_so_once(tmp_path, caplog):
     assert "the spool holds 10 events" in caplog.text
 
 
+def test_what_waits_for_a_siem_that_was_given_up_leaves_room_for_its_successor(tmp_path):
+    with delivery(tmp_path, Scripted(*[RETRY] * 9, name="old"), capacity=10, clock=Clock()) as old:
+        old.submit([event(n) for n in range(10)])
+        old.pump()
+        old.close(0)
+    sink = Scripted(name="new")
+    with delivery(tmp_path, sink, capacity=10) as new:
+        new.submit([event(n) for n in range(100, 105)])
+        assert new.flush(5)
+        assert new.stats()["dropped"] == 0
+    assert [n for batch in sink.sent for n in batch] == [f"evt-{n}" for n in range(100, 105)]
+
+
 def test_a_spool_at_its_bytes_still_sends_and_then_takes_in_again(tmp_path):
     sink = Scripted(*[RETRY] * 1)
     limit = 2_000_000

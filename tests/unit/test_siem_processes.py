@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
 
 from siem_helpers import Scripted, delivery, event, splunk
 
@@ -281,3 +282,27 @@ def test_after_close_nothing_is_sent_and_the_loss_is_counted(tmp_path, caplog):
     assert sink.sent == []
     assert sending.stats()["dropped"] == 1
     assert "they came after close()" in caplog.text
+
+
+def test_events_that_come_while_it_closes_arrive_or_are_counted(tmp_path):
+    sink = Scripted()
+    sending = delivery(tmp_path, sink, start=True)
+    begun = threading.Event()
+
+    def predicting():
+        for number in range(3000):
+            sending.submit([event(number)])
+            begun.set()
+
+    thread = threading.Thread(target=predicting)
+    thread.start()
+    assert begun.wait(10)
+    sending.close()
+    thread.join(60)
+    stats = sending.stats()
+    spool = Spool(tmp_path / "spool.db")
+    left = spool.pending("scripted")
+    spool.close()
+    assert stats["submitted"] == 3000
+    sent = {name for batch in sink.sent for name in batch}
+    assert len(sent) + left + stats["dropped"] >= 3000

@@ -102,6 +102,7 @@ class Delivery:
         self._wake = {name: threading.Event() for name in self._names}
         self._threads: list[threading.Thread] = []
         self._awake = False
+        self._waking = threading.Lock()
         self._last: dict[str, tuple[int | None, int | None]] = {}
 
     def _wake_up(self) -> None:
@@ -144,7 +145,9 @@ class Delivery:
             # Lone surrogates cannot be stored: JSON escapes keep them out of the text.
             body = json.dumps({"base": base, "rows": list(rows)}, default=str)
             if not self._awake:
-                self._wake_up()
+                with self._waking:
+                    if not self._awake:
+                        self._wake_up()
             UNSETTLED.add(self)
             self._keeper.keep(count, body)
         except Exception as error:

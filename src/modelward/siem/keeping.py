@@ -67,7 +67,9 @@ class Keeper:
     def open(self) -> None:
         """Open the spool on disk, where that works."""
         try:
-            self.spool = Spool(self._path, most_bytes=self._most_bytes, clock=self._clock)
+            self.spool = Spool(
+                self._path, most_bytes=self._most_bytes, clock=self._clock, sinks=self._names
+            )
             self._problem = ""
         except SpoolBusy as error:
             self._trouble(error)
@@ -187,6 +189,9 @@ class Keeper:
 
     def close(self) -> None:
         """Close the spools; what is only in memory is lost, and counted."""
+        with self._guard:
+            # Whoever comes too late finds no place, and is counted.
+            self._memory_most = -1
         lost = self.in_memory
         if lost:
             self.drop(lost, "they were only in memory when the delivery was closed")

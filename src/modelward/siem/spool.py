@@ -44,6 +44,7 @@ class Spool:
         path: The file; its folder is made. None keeps everything in memory.
         most_bytes: Size from which nothing more is put in.
         clock: Seconds since 1970, for leases.
+        sinks: Whose events count as stored; all where there are none.
 
     Raises:
         SpoolBusy: The file cannot be opened or is no spool.
@@ -55,7 +56,9 @@ class Spool:
         *,
         most_bytes: int = 512 << 20,
         clock: Callable[[], float] = time.time,
+        sinks: Sequence[str] = (),
     ) -> None:
+        self._sinks = tuple(sinks)
         self.path = path
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._clock = clock
@@ -139,7 +142,7 @@ class Spool:
         return bool(self._link.guarded(lambda: self._link.work.execute(found).fetchone()[0]))
 
     def _recount(self) -> int:
-        calls, self._stored = counted(self._link.work)
+        calls, self._stored = counted(self._link.work, self._sinks)
         self._bytes = occupied(self._link.work)
         self._counted_at = time.monotonic()
         return calls

@@ -107,10 +107,20 @@ def occupied(db: sqlite3.Connection) -> int:
     return (pages - free) * size
 
 
-def counted(db: sqlite3.Connection) -> tuple[int, int]:
-    """Calls that wait, and events in them and beside them."""
+def counted(db: sqlite3.Connection, sinks: Sequence[str]) -> tuple[int, int]:
+    """Calls that wait, and events in them and beside them.
+
+    Args:
+        db: The spool.
+        sinks: Count what one of these lacks: what waits for a sink that is no longer in use must
+            not keep others from being told. All events where there are none.
+    """
     calls, size = db.execute("SELECT COUNT(*), TOTAL(size) FROM inbox").fetchone()
-    events = db.execute("SELECT COUNT(*) FROM events").fetchone()[0]
+    if sinks:
+        question = "SELECT COUNT(*) FROM pending WHERE sink = ?"
+        events = max(db.execute(question, (sink,)).fetchone()[0] for sink in sinks)
+    else:
+        events = db.execute("SELECT COUNT(*) FROM events").fetchone()[0]
     return int(calls), int(size) + int(events)
 
 
