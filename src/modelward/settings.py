@@ -13,7 +13,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from modelward.domain import InvalidInputError
+from modelward.domain import InvalidInputError, Severity
 
 __all__ = ["Settings", "load_settings", "show_settings"]
 
@@ -68,6 +68,28 @@ class Settings(BaseSettings):
     """Niceness of job processes, so that the service stays quick beside them."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Level of the service's own log."""
+    siem_min_severity: Severity = Severity.HIGH
+    """Finished jobs are reported to the SIEM from this severity on."""
+    siem_azure_log_customer_id: str | None = None
+    """Workspace id of Microsoft Sentinel; with siem_azure_log_shared_key."""
+    siem_azure_log_shared_key: SecretStr | None = None
+    """Primary or secondary key of the workspace, base64."""
+    siem_azure_log_endpoint: str | None = None
+    """Address instead of the workspace's own."""
+    siem_sentinel_endpoint: str | None = None
+    """Logs ingestion address of a data collection endpoint or rule; with siem_sentinel_dcr."""
+    siem_sentinel_dcr: str | None = None
+    """Immutable id of the data collection rule, dcr-..."""
+    siem_sentinel_stream: str = "Custom-AIShield_CL"
+    """Stream that the rule declares."""
+    siem_splunk_url: str | None = None
+    """Address of a Splunk HTTP Event Collector; with siem_splunk_authorization."""
+    siem_splunk_authorization: SecretStr | None = None
+    """Its token, with or without the word Splunk before it."""
+    siem_ca_bundle: Path | None = None
+    """PEM file of the authorities that SIEMs are trusted by, instead of the system's."""
+    siem_allow_http: bool = False
+    """Whether events may leave this machine over plain http."""
 
     @property
     def tls(self) -> bool:
@@ -126,10 +148,19 @@ def load_settings(config: Path | None = None, **flags: Any) -> Settings:
         return _Effective(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}, got {item['input']!r}"
+            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}{_shown(item)}"
             for item in error.errors()
         )
-        raise InvalidInputError(f"settings: {problems}") from error
+        # Not chained: the original repeats every value.
+        raise InvalidInputError(f"settings: {problems}") from None
+
+
+def _shown(problem: Any) -> str:
+    """What came instead, unless it is or may be a secret (a misspelt name hides which)."""
+    field = Settings.model_fields.get(str(problem["loc"][0])) if problem["loc"] else None
+    if field is None or "Secret" in str(field.annotation):
+        return ""
+    return f", got {problem['input']!r}"
 
 
 def show_settings(settings: Settings) -> str:

@@ -1,38 +1,14 @@
 """`modelward demo mnist --quick` as a newcomer runs it, in processes of its own."""
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import httpx
 import pytest
-
-COMMAND = [sys.executable, "-c", "from modelward.cli import app; app()", "demo", "mnist", "--quick"]
-
-
-@pytest.fixture(scope="module")
-def quick_run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("demo") / "run"
-    done = subprocess.run(
-        [*COMMAND, "--output", str(folder), "--seed", "7"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=580,
-        env=environment(),
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return folder, done.stdout
-
-
-def environment():
-    """No variable of ours and no Keras backend: the demo has to set what it needs."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MODELWARD_", "KERAS_"))}
-    return kept | {"COLUMNS": "200"}
+from quick_demo import COMMAND, environment
 
 
 def services(data: Path):
@@ -105,6 +81,42 @@ def test_one_mlflow_run_holds_training_and_assessment(quick_run):
     assert summary["severity"] in run.data.tags.values()
     top = {item.path for item in client.list_artifacts(run.info.run_id)}
     assert {"Vulnerability report", "Defense report", "sample data", "defense artifact"} <= top
+
+
+@pytest.mark.slow
+def test_the_detections_of_the_last_step_reached_both_siems(quick_run, quick_sink):
+    folder, printed = quick_run
+    summary = json.loads((folder / "summary.json").read_text())
+    flagged = [row for row in summary["attack_predictions"] if row["label"] == "attack"]
+    assert flagged
+    for siem, events in (
+        ("sentinel", quick_sink.sentinel_events),
+        ("splunk", quick_sink.splunk_events),
+    ):
+        # Nothing else: a false alarm on a test digit is no attack.
+        assert {event["job_id"] for event in events} == {summary["job_id"]}
+        assert [event["probability"] for event in events] == [
+            round(row["probability"], 2) for row in flagged
+        ]
+        assert f"{siem}: {len(flagged)} of {len(flagged)} detections delivered" in printed
+        assert {
+            "siem": siem,
+            "delivered": len(flagged),
+            "pending": 0,
+            "rejected": 0,
+        } in summary["siem_deliveries"]
+
+
+@pytest.mark.slow
+def test_the_keys_are_written_nowhere(quick_run, quick_sink):
+    folder, printed = quick_run
+    secrets = (quick_sink.shared_key.encode(), quick_sink.token.encode())
+    assert not any(secret in printed.encode() for secret in secrets)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert folder / "mlflow.db" in files
+    for path in files:
+        content = path.read_bytes()
+        assert not any(secret in content for secret in secrets), path
 
 
 @pytest.mark.slow

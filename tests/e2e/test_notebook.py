@@ -9,6 +9,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from modelward.siem_sink import LocalSink
+
 NOTEBOOK = Path(__file__).parents[2] / "reference" / "mnist" / "mnist_extraction.ipynb"
 
 
@@ -28,7 +30,11 @@ def test_it_runs_in_quick_mode(tmp_path, monkeypatch):
     client = NotebookClient(
         notebook, timeout=550, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
     )
-    client.execute()
+    with LocalSink() as sink:
+        monkeypatch.setenv("MODELWARD_SPLUNK_URL", sink.url)
+        monkeypatch.setenv("MODELWARD_SPLUNK_AUTHORIZATION", sink.token)
+        client.execute()
+        events = sink.splunk_events
     printed = "".join(
         part["text"]
         for cell in notebook.cells
@@ -38,6 +44,9 @@ def test_it_runs_in_quick_mode(tmp_path, monkeypatch):
     )
     assert "vulnerability score" in printed
     assert "Attack samples" in printed
+    assert 0 < len(events) <= 5
+    assert f"splunk: {len(events)} of {len(events)} detections delivered" in printed
+    assert sink.token not in json.dumps(notebook)
     results = output / "results"
     assert (results / "defense_artifact" / "predict.py").is_file()
     assert (results / "vulnerability_report" / "Vulnerability.json").is_file()

@@ -15,6 +15,7 @@ from modelward.client import Assessment, AssessmentFiles
 from modelward.demo import (
     Assessed,
     CloneResult,
+    Delivered,
     DemoSettings,
     Split,
     Summary,
@@ -175,6 +176,7 @@ def test_summary_has_the_documented_keys(tmp_path):
         defense=defense_figures(None, None),
         original_predictions=[Verdict("not-attack", 0.99)],
         attack_predictions=[Verdict("attack", 0.9)],
+        deliveries=[Delivered("splunk", 4, 1, 0)],
         output_dir=Path("runs/one"),
         monitor_link="http://127.0.0.1/monitor",
     )
@@ -184,7 +186,7 @@ def test_summary_has_the_documented_keys(tmp_path):
         *("validation_accuracy", "test_accuracy", "train_seconds", "seconds_to_target"),
         *("assess_seconds", "queries", "seed", "job_id", "mlflow_run_id", "extraction"),
         *("vulnerability_score", "severity", "defense", "original_predictions"),
-        *("attack_predictions", "output_dir", "monitor_link"),
+        *("attack_predictions", "siem_deliveries", "output_dir", "monitor_link"),
     }
     assert content["extraction"] == {
         "access": "labels",
@@ -195,6 +197,9 @@ def test_summary_has_the_documented_keys(tmp_path):
     assert set(content["defense"]) == {"auroc", "tpr", "fpr", "tpr_unseen", "overhead_ratio"}
     assert content["seconds_to_target"] is None
     assert content["attack_predictions"] == [{"label": "attack", "probability": 0.9}]
+    assert content["siem_deliveries"] == [
+        {"siem": "splunk", "delivered": 4, "pending": 1, "rejected": 0}
+    ]
 
 
 def test_what_is_missing_is_a_problem():
@@ -215,7 +220,7 @@ def test_what_is_missing_is_a_problem():
         files=AssessmentFiles(vulnerability_report=Path()),
         problems=("a defence was due",),
     )
-    findings = _Findings(None, defense_figures(None, None), [], [])
+    findings = _Findings(None, defense_figures(None, None), [], [], [])
     assessed = Assessed(result, {}, 1.0)
     target = SimpleNamespace(trained=SimpleNamespace(validation_accuracy=0.99, target=0.993))
     whole = DemoSettings(output=Path())

@@ -183,7 +183,7 @@ def test_names_can_be_given_and_have_sensible_defaults(make, module):
     assert given.flush(10)
     (event,) = sink.events
     assert (event["asset_id"], event["service_name"]) == ("asset", "engine")
-    assert re.fullmatch(r"\d+\.\d+\.\d+\.\d+", module["_own_address"]())
+    assert re.fullmatch(r"\d+\.\d+\.\d+\.\d+", module["own_address"]())
     assert event["Computer"] == os.uname().nodename
 
 

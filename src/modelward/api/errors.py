@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
+from modelward.api.refusals import report_refusal
 from modelward.domain import ModelwardError, TooManyRequestsError
 
 __all__ = ["error_response", "install_error_handlers", "json_response"]
@@ -48,6 +49,7 @@ async def _domain(request: Request, error: Exception) -> Response:
         raise error
     if error.status >= 500:
         _LOG.error("request failed: %s", error)
+    report_refusal(request, error)
     headers = {}
     if isinstance(error, TooManyRequestsError):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))

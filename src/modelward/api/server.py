@@ -101,9 +101,21 @@ def run_server(
         0 after an orderly end, 1 where the start failed.
 
     Raises:
-        InvalidInputError: The address is taken.
+        InvalidInputError: The address is taken, or a setting is malformed.
     """
     listener = _listen(settings)
+    try:
+        return _run(listener, settings, ready, worker_command)
+    finally:
+        listener.close()
+
+
+def _run(
+    listener: socket.socket,
+    settings: Settings,
+    ready: Callable[[str], None],
+    worker_command: Sequence[str],
+) -> int:
     settings = settings.model_copy(update={"port": int(listener.getsockname()[1])})
     password = settings.ssl_keyfile_password
     config = uvicorn.Config(
@@ -125,8 +137,5 @@ def run_server(
         ready(settings.base_url)
 
     server = _Server(config, ready=started)
-    try:
-        server.run(sockets=[listener])
-    finally:
-        listener.close()
+    server.run(sockets=[listener])
     return 0 if server.started else 1

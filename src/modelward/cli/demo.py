@@ -11,6 +11,7 @@ from modelward.domain import Access, AttackType, InvalidParameterError, Modelwar
 __all__ = ["register"]
 
 _USAGE, _INCOMPLETE = 2, 3
+_SIEM = "Report detections"
 
 
 def register(app: typer.Typer) -> None:
@@ -61,6 +62,42 @@ def _mnist(
     keep_serving: Annotated[
         bool, typer.Option("--keep-serving", help="Leave the service up until Ctrl-C.")
     ] = False,
+    azure_log_customer_id: Annotated[
+        str | None,
+        typer.Option(
+            help="Sentinel workspace that gets the detections of the last step; "
+            "else $MODELWARD_AZURE_LOG_CUSTOMER_ID.",
+            rich_help_panel=_SIEM,
+        ),
+    ] = None,
+    azure_log_shared_key: Annotated[
+        str | None,
+        typer.Option(
+            help="Its key; else $MODELWARD_AZURE_LOG_SHARED_KEY, which fewer eyes see.",
+            rich_help_panel=_SIEM,
+        ),
+    ] = None,
+    azure_log_endpoint: Annotated[
+        str | None,
+        typer.Option(help="Address instead of the workspace's own.", rich_help_panel=_SIEM),
+    ] = None,
+    splunk_url: Annotated[
+        str | None,
+        typer.Option(
+            help="Splunk event collector that gets them; else $MODELWARD_SPLUNK_URL.",
+            rich_help_panel=_SIEM,
+        ),
+    ] = None,
+    splunk_token: Annotated[
+        str | None,
+        typer.Option(
+            help="Its token; else $MODELWARD_SPLUNK_AUTHORIZATION.", rich_help_panel=_SIEM
+        ),
+    ] = None,
+    siem_ca_bundle: Annotated[
+        Path | None,
+        typer.Option(help="PEM file of authorities to trust there.", rich_help_panel=_SIEM),
+    ] = None,
 ) -> None:
     """Train a digit classifier, steal it, defend it, log all of it.
 
@@ -72,7 +109,7 @@ def _mnist(
     # messages may hold brackets and long paths: neither markup nor wrapping
     errors = Console(stderr=True, markup=False, soft_wrap=True)
     try:
-        from modelward.demo import Architecture, DemoSettings, run_demo
+        from modelward.demo import Architecture, DemoSettings, SiemTarget, run_demo
     except ModuleNotFoundError as error:
         errors.print(
             f"The demo needs packages that are not installed ({error.name}). "
@@ -93,6 +130,14 @@ def _mnist(
             org_id=org_id or _environment("ORG_ID", url),
             api_key=api_key or _environment("API_KEY", url),
             keep_serving=keep_serving,
+            siem=SiemTarget.from_environment(
+                azure_log_customer_id=azure_log_customer_id,
+                azure_log_shared_key=azure_log_shared_key,
+                azure_log_endpoint=azure_log_endpoint,
+                splunk_url=splunk_url,
+                splunk_token=splunk_token,
+                ca_bundle=str(siem_ca_bundle) if siem_ca_bundle else None,
+            ),
         )
     except InvalidParameterError as error:
         errors.print(error.message, style="red")

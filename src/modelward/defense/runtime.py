@@ -26,6 +26,7 @@ from modelward.siem.delivery import Delivery
 from modelward.siem.events import (
     Event,
     attack_rows,
+    own_address,
     raw_message,
     service_name_of,
     utc_timestamp,
@@ -136,7 +137,7 @@ class AISDefenseModel:
             raw_message=raw_message(task, analysis),
             service_name=service_name or service_name_of(task, analysis),
             asset_id=asset,
-            source_name=source_name or _own_address(),
+            source_name=source_name or own_address(),
             probability=0.0,
             computer=socket.gethostname(),
             model_id=ARTIFACT.get("model_id", ""),
@@ -305,13 +306,3 @@ def _sources(source: Any, default: str, count: int) -> Sequence[str]:
         RUNTIME_LOG.warning("source: expected one or %d addresses, got %d", count, len(given))
         return [default] * count
     return given
-
-
-def _own_address() -> str:
-    """This host's address on its network, loopback where there is none; nothing is sent."""
-    try:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.connect(("192.0.2.1", 9))
-            return str(probe.getsockname()[0])
-    except OSError:
-        return "127.0.0.1"

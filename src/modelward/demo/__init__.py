@@ -26,6 +26,7 @@ from modelward.demo.keras_files import load_model, predictor, save_trained
 from modelward.demo.networks import Architecture, TrainPlan, choose_network
 from modelward.demo.pictures import draw_curves, draw_samples
 from modelward.demo.pipeline import DemoResult, reopen_command, run_demo, verdict_table
+from modelward.demo.reporting import Delivered, SiemTarget, report_deliveries
 from modelward.demo.settings import DemoSettings
 from modelward.demo.sources import DatasetUnavailableError
 from modelward.demo.summary import DefenseFigures, Summary, defense_figures
@@ -42,8 +43,10 @@ __all__ = [
     "Dataset",
     "DatasetUnavailableError",
     "DefenseFigures",
+    "Delivered",
     "DemoResult",
     "DemoSettings",
+    "SiemTarget",
     "Split",
     "Summary",
     "TargetModel",
@@ -74,6 +77,7 @@ __all__ = [
     "read_images",
     "read_report",
     "reopen_command",
+    "report_deliveries",
     "reread_accuracy",
     "run_demo",
     "save_trained",

@@ -14,6 +14,7 @@ import numpy as np
 from modelward.demo.artifacts import read_images
 from modelward.demo.datasets import Split, scaled
 from modelward.demo.keras_files import load_model, predictor
+from modelward.demo.reporting import unreported
 from modelward.demo.training import accuracy
 
 __all__ = [
@@ -76,17 +77,21 @@ def judge_clone(folder: Path, target: Callable[[Array], Array], test: Split) -> 
     return CloneResult(accuracy(final, test.labels), agreement, tuple(sorted(points.items())))
 
 
-def load_defense(folder: Path) -> Any:
+def load_defense(folder: Path, **reporting: Any) -> Any:
     """Load a downloaded defence the way its users do.
 
     Args:
         folder: Unpacked Defense_artifact: ``predict.py`` and ``defense_model.h5``.
+        reporting: Further arguments of ``AISDefenseModel``, such as ``splunk_url``. Without any
+            nothing is reported, whatever the environment says.
 
     Returns:
         ``AISDefenseModel`` with ``predict(images) -> (labels, probabilities)``.
     """
     module = _import_file(folder / "predict.py")
-    return module.AISDefenseModel(defense_model=load_model(folder / "defense_model.h5"))
+    model = load_model(folder / "defense_model.h5")
+    with unreported():
+        return module.AISDefenseModel(defense_model=model, **reporting)
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -109,7 +114,13 @@ def judge_detector(defense: Any, test: Split) -> float:
 
 
 def predict_samples(
-    defense: Any, test: Split, attack_samples: Path, *, count: int, seed: int
+    defense: Any,
+    test: Split,
+    attack_samples: Path,
+    *,
+    count: int,
+    seed: int,
+    reporting: Any = None,
 ) -> tuple[list[Verdict], list[Verdict]]:
     """Ask the detector about a few genuine digits and a few attack samples.
 
@@ -119,6 +130,7 @@ def predict_samples(
         attack_samples: Zip or folder of images; sent as uint8, as they are decoded.
         count: How many of each.
         seed: Seed of the choice.
+        reporting: The defence that judges the attack samples, where it is another one.
 
     Returns:
         Verdicts on genuine digits, verdicts on attack samples.
@@ -129,7 +141,7 @@ def predict_samples(
     chosen = generator.choice(len(attacks), min(count, len(attacks)), replace=False)
     return (
         _verdicts(defense.predict(scaled(test.images[genuine]))),
-        _verdicts(defense.predict(attacks[chosen])),
+        _verdicts((reporting or defense).predict(attacks[chosen])),
     )
 
 

@@ -24,6 +24,7 @@ from modelward.demo.evaluation import (
     predict_samples,
     read_report,
 )
+from modelward.demo.reporting import Delivered, report_deliveries
 from modelward.demo.settings import DemoSettings
 from modelward.demo.summary import DefenseFigures, Summary, defense_figures
 from modelward.demo.target import TargetModel, prepare_data, train_target
@@ -53,6 +54,7 @@ class _Findings:
     defense: DefenseFigures
     original: list[Verdict]
     attack: list[Verdict]
+    deliveries: list[Delivered]
 
 
 def run_demo(settings: DemoSettings, console: Console) -> DemoResult:
@@ -135,19 +137,38 @@ def _judge(
             f"{clone.agreement:.2%} and is right on {clone.accuracy:.2%}"
         )
     if files.defense_artifact is None or files.attack_samples is None:
-        return _Findings(clone, defense_figures(None, None), [], [])
+        return _Findings(clone, defense_figures(None, None), [], [], [])
     with _step(console, 8, "Load the defence"):
         defense = load_defense(files.defense_artifact)
         fpr = judge_detector(defense, dataset.test)
+        # A defence of its own reports: what it says of genuine digits are no attacks to report.
+        reporting = _reporting(settings, files.defense_artifact, console)
         original, attack = predict_samples(
-            defense, dataset.test, files.attack_samples, count=_SAMPLES, seed=settings.seed
+            defense,
+            dataset.test,
+            files.attack_samples,
+            count=_SAMPLES,
+            seed=settings.seed,
+            reporting=reporting,
         )
         console.print(verdict_table("Original samples", original))
         console.print(verdict_table("Attack samples", attack))
+        deliveries = report_deliveries(reporting, console) if reporting else []
     report = read_report(files.defense_report, "Defense") if files.defense_report else None
     figures = defense_figures(report, fpr)
     _show_defense(figures, console)
-    return _Findings(clone, figures, original, attack)
+    return _Findings(clone, figures, original, attack, deliveries)
+
+
+def _reporting(settings: DemoSettings, artifact: Path, console: Console) -> Any:
+    """The defence that tells the SIEM; None where there is none, or the artifact cannot."""
+    if not settings.siem.active:
+        return None
+    try:
+        return load_defense(artifact, **settings.siem.arguments(settings.output / "siem-spool.db"))
+    except (TypeError, ValueError) as error:
+        console.print(f"Nothing is reported: {error}", markup=False, soft_wrap=True)
+        return None
 
 
 def verdict_table(title: str, verdicts: list[Verdict]) -> Table:
@@ -195,6 +216,7 @@ def _summarise(
         defense=findings.defense,
         original_predictions=findings.original,
         attack_predictions=findings.attack,
+        deliveries=findings.deliveries,
         output_dir=settings.output,
         monitor_link=result.monitor_link,
     )

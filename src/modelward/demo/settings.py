@@ -1,10 +1,11 @@
 """What a reference run is told."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from modelward.demo.networks import Architecture
+from modelward.demo.reporting import SiemTarget
 from modelward.domain import Access, AttackType, InvalidParameterError
 
 __all__ = ["DemoSettings"]
@@ -38,6 +39,8 @@ class DemoSettings:
     """Leave the service up at the end, until interrupted."""
     cache: Path | None = None
     """Cache folder of the data set; None: ``$MODELWARD_CACHE`` or ``~/.cache/modelward``."""
+    siem: SiemTarget = field(default_factory=SiemTarget)
+    """Where the detections of the last step go; nowhere by default."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.queries <= _MOST_QUERIES:

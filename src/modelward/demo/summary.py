@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from modelward.demo.evaluation import CloneResult, Verdict
+from modelward.demo.reporting import Delivered
 
 __all__ = ["DefenseFigures", "Summary", "defense_figures"]
 
@@ -71,6 +72,8 @@ class Summary:
     defense: DefenseFigures
     original_predictions: list[Verdict]
     attack_predictions: list[Verdict]
+    deliveries: list[Delivered]
+    """Of the detections among the attack predictions; empty without a SIEM."""
     output_dir: Path
     monitor_link: str
 
@@ -98,6 +101,7 @@ class Summary:
             "defense": asdict(self.defense),
             "original_predictions": [asdict(verdict) for verdict in self.original_predictions],
             "attack_predictions": [asdict(verdict) for verdict in self.attack_predictions],
+            "siem_deliveries": [asdict(row) for row in self.deliveries],
             "output_dir": str(self.output_dir),
             "monitor_link": self.monitor_link,
         }

@@ -1,5 +1,6 @@
 """Jobs: use cases, durable store, pipelines and the processes that run them."""
 
+from modelward.jobs.alerts import KEY_REFUSED, UPLOAD_REJECTED
 from modelward.jobs.dispatcher import WORKER_COMMAND
 from modelward.jobs.downloads import Download, ready_downloads
 from modelward.jobs.gates import DECLINED
@@ -22,7 +23,9 @@ from modelward.jobs.uploads import Ticket
 __all__ = [
     "BASE_PATH",
     "DECLINED",
+    "KEY_REFUSED",
     "STAGE_LABELS",
+    "UPLOAD_REJECTED",
     "WORKER_COMMAND",
     "AssessmentService",
     "Caller",

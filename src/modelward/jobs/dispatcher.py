@@ -153,7 +153,9 @@ def _environment() -> dict[str, str]:
     several times slower and takes the time from the server that answers status calls. Threads
     that sleep at once cost a job of small networks a third of its speed on an idle machine.
     """
-    return {"GOMP_SPINCOUNT": _SPINS, **os.environ}
+    # A job opens other people's models: what only the server needs stays out of its reach.
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("MODELWARD_SIEM_")}
+    return {"GOMP_SPINCOUNT": _SPINS, **kept}
 
 
 def _reason(code: int) -> str:

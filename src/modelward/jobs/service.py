@@ -16,6 +16,7 @@ from modelward.domain import (
     sample_payload,
     slots,
 )
+from modelward.jobs.alerts import Alerts
 from modelward.jobs.database import Database, exclusive
 from modelward.jobs.dispatcher import WORKER_COMMAND, Dispatcher
 from modelward.jobs.downloads import Download, build_download, parse_format, parse_report
@@ -54,6 +55,7 @@ class AssessmentService:
         worker_command: Sequence[str] = WORKER_COMMAND,
     ) -> None:
         self.settings = settings
+        self.alerts = Alerts(settings, clock=clock)
         self._database = Database(settings.data)
         self.blobs = BlobStore(settings.data / "blobs")
         self.tenants = Tenants(self._database, settings, clock)
@@ -84,11 +86,13 @@ class AssessmentService:
             )
         self._database.migrate()
         self.uploads.start()
+        self.alerts.start(self._jobs)
         self._dispatcher.start()
 
     def stop(self) -> None:
         """Stop job processes and let the data folder go."""
         self._dispatcher.stop()
+        self.alerts.stop()
         self._database.close()
         self._held.close()
 

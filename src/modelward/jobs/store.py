@@ -164,6 +164,18 @@ class JobStore:
                 ).scalars()
             )
 
+    def ended(self, since: float) -> list[str]:
+        """Ids of the jobs of everybody that ended at or after a time, oldest end first."""
+        over = jobs.c.state.in_([state for state in JobState if state.ended])
+        with self._database.read() as connection:
+            return list(
+                connection.execute(
+                    select(jobs.c.id)
+                    .where(over, jobs.c.finished >= since)
+                    .order_by(jobs.c.finished)
+                ).scalars()
+            )
+
     def set_stage(
         self,
         job_id: str,

@@ -1,5 +1,6 @@
 """What a SIEM is told: the fields of one event, in the words that published rules look for."""
 
+import socket
 import uuid
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -10,6 +11,7 @@ __all__ = [
     "Event",
     "attack_rows",
     "new_event_id",
+    "own_address",
     "raw_message",
     "service_name_of",
     "suspicious_level",
@@ -75,6 +77,16 @@ def new_event_id() -> str:
     The prefix keeps it a text: Sentinel gives columns of bare GUIDs another suffix.
     """
     return f"evt-{uuid.uuid4().hex}"
+
+
+def own_address() -> str:
+    """This host's address on its network, loopback where there is none; nothing is sent."""
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect(("192.0.2.1", 9))
+            return str(probe.getsockname()[0])
+    except OSError:
+        return "127.0.0.1"
 
 
 class Event:
