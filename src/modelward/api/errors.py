@@ -12,9 +12,15 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from modelward.domain import ModelwardError, TooManyRequestsError
+from modelward.domain import ModelwardError, RequestTimeoutError, TooManyRequestsError
 
-__all__ = ["error_response", "install_error_handlers", "json_response"]
+__all__ = [
+    "domain_response",
+    "error_response",
+    "install_error_handlers",
+    "json_response",
+    "unexpected_response",
+]
 
 _LOG = logging.getLogger(__name__)
 
@@ -43,15 +49,23 @@ def error_response(
     )
 
 
-async def _domain(request: Request, error: Exception) -> Response:
-    if not isinstance(error, ModelwardError):
-        raise error
+def domain_response(request: Request, error: ModelwardError) -> Response:
+    """The answer for an error with a message of our own."""
     if error.status >= 500:
         _LOG.error("request failed: %s", error)
     headers = {}
     if isinstance(error, TooManyRequestsError):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    if isinstance(error, RequestTimeoutError):
+        # The rest of the body would otherwise be taken for the next request.
+        headers["Connection"] = "close"
     return error_response(request, error.status, error.message, headers)
+
+
+async def _domain(request: Request, error: Exception) -> Response:
+    if not isinstance(error, ModelwardError):
+        raise error
+    return domain_response(request, error)
 
 
 async def _http(request: Request, error: Exception) -> Response:
@@ -72,7 +86,8 @@ async def _gone(_request: Request, _error: Exception) -> Response:
     return Response(status_code=400)
 
 
-async def _unexpected(request: Request, error: Exception) -> Response:
+def unexpected_response(request: Request, error: Exception) -> Response:
+    """The answer for a mistake of ours; it tells nothing about the inside."""
     return error_response(
         request, 500, f"The service met an unexpected problem ({type(error).__name__}); see its log"
     )
@@ -84,4 +99,3 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(ClientDisconnect, _gone)
-    app.add_exception_handler(Exception, _unexpected)

@@ -1,9 +1,17 @@
 """Jobs: use cases, durable store, pipelines and the processes that run them."""
 
+from modelward.jobs.audit import AuditEntry, Verdict
+from modelward.jobs.context import RequestContext, acting, current
 from modelward.jobs.dispatcher import WORKER_COMMAND
 from modelward.jobs.downloads import Download, ready_downloads
 from modelward.jobs.gates import DECLINED
+from modelward.jobs.keys import KeyInfo, Keys, NewKey
 from modelward.jobs.links import BASE_PATH
+from modelward.jobs.operator import (
+    AuditUnreadableError,
+    Operator,
+    create_organisation,
+)
 from modelward.jobs.pipeline import (
     DefenseDeclined,
     Pipeline,
@@ -12,11 +20,13 @@ from modelward.jobs.pipeline import (
     register,
     registered_pairs,
 )
+from modelward.jobs.roles import Permission, Role, parse_role
 from modelward.jobs.runner import STAGE_LABELS
 from modelward.jobs.secrets import mask
-from modelward.jobs.service import AssessmentService, JobView, create_organisation
+from modelward.jobs.service import AssessmentService, JobView
+from modelward.jobs.signing import Rotation
 from modelward.jobs.store import Job, JobState
-from modelward.jobs.tenants import Caller, Credentials
+from modelward.jobs.tenants import Caller, Credentials, Organisation
 from modelward.jobs.uploads import Ticket
 
 __all__ = [
@@ -25,6 +35,8 @@ __all__ = [
     "STAGE_LABELS",
     "WORKER_COMMAND",
     "AssessmentService",
+    "AuditEntry",
+    "AuditUnreadableError",
     "Caller",
     "Credentials",
     "DefenseDeclined",
@@ -32,12 +44,25 @@ __all__ = [
     "Job",
     "JobState",
     "JobView",
+    "KeyInfo",
+    "Keys",
+    "NewKey",
+    "Operator",
+    "Organisation",
+    "Permission",
     "Pipeline",
+    "RequestContext",
+    "Role",
+    "Rotation",
     "StageContext",
     "Ticket",
+    "Verdict",
+    "acting",
     "create_organisation",
+    "current",
     "load_pipeline",
     "mask",
+    "parse_role",
     "ready_downloads",
     "register",
     "registered_pairs",

@@ -68,6 +68,11 @@ class Dispatcher:
         (self._data / "logs").mkdir(parents=True, exist_ok=True)
         self._thread.start()
 
+    @property
+    def alive(self) -> bool:
+        """Whether jobs are being started."""
+        return self._thread.is_alive() and not self._stopping
+
     def wake(self) -> None:
         """Look for waiting jobs now."""
         self._wake.set()

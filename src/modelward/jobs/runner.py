@@ -76,7 +76,7 @@ def run_job(job_id: str, store: JobStore, blobs: BlobStore, workdir: Path) -> bo
         Whether the job ended well.
     """
     try:
-        _run(store.get(job_id), store, blobs, workdir)
+        _run(store.get_unscoped(job_id), store, blobs, workdir)
     except ConflictError as error:
         # Someone ended the job from outside (server restart); there is nothing left to write.
         _LOG.warning("job %s stopped: %s", job_id, error)

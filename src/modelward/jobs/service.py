@@ -8,29 +8,34 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelward.domain import (
+    AccessDeniedError,
     ConflictError,
     InvalidInputError,
+    ModelwardError,
     NotFoundError,
     parse_analysis,
     parse_task,
     sample_payload,
     slots,
 )
+from modelward.jobs.audit import AuditTrail, OpenedLinks
 from modelward.jobs.database import Database, exclusive
 from modelward.jobs.dispatcher import WORKER_COMMAND, Dispatcher
 from modelward.jobs.downloads import Download, build_download, parse_format, parse_report
 from modelward.jobs.gates import Gate, find_gate
+from modelward.jobs.keys import Keys
 from modelward.jobs.links import Links
+from modelward.jobs.readiness import Readiness
 from modelward.jobs.registrations import Registration, Registrations, Upload
-from modelward.jobs.secrets import load_signer
+from modelward.jobs.signing import SigningKeys
 from modelward.jobs.status import job_detail, job_status
 from modelward.jobs.store import Artifact, Job, JobStore
-from modelward.jobs.tenants import Credentials, Tenants
-from modelward.jobs.uploads import Uploads
-from modelward.settings import Settings
+from modelward.jobs.tenants import Tenants
+from modelward.jobs.uploads import Ticket, Uploads
+from modelward.settings import Settings, shown_settings
 from modelward.storage import BlobStore
 
-__all__ = ["AssessmentService", "JobView", "create_organisation"]
+__all__ = ["AssessmentService", "JobView"]
 
 _API_VERSION = "1.5"
 
@@ -54,10 +59,14 @@ class AssessmentService:
         worker_command: Sequence[str] = WORKER_COMMAND,
     ) -> None:
         self.settings = settings
+        self.clock = clock
         self._database = Database(settings.data)
         self.blobs = BlobStore(settings.data / "blobs")
         self.tenants = Tenants(self._database, settings, clock)
-        self.links = Links(settings, load_signer(settings.data), clock)
+        self.keys = Keys(self._database, clock)
+        self.audit = AuditTrail(self._database, clock)
+        signing = SigningKeys(settings.data, longest_life=settings.longest_link_life, clock=clock)
+        self.links = Links(settings, signer=signing, clock=clock)
         self._registrations = Registrations(self._database, clock)
         self.uploads = Uploads(settings.data, self._registrations, self.blobs, self.links)
         self._jobs = JobStore(self._database, clock)
@@ -68,6 +77,13 @@ class AssessmentService:
             nice=settings.worker_nice,
             command=worker_command,
         )
+        self.readiness = Readiness(
+            self._database,
+            settings.data,
+            floor=settings.disk_free_floor_bytes,
+            dispatching=lambda: self._dispatcher.alive,
+        )
+        self._opened = OpenedLinks(clock)
         self._held = contextlib.ExitStack()
 
     def start(self) -> None:
@@ -83,6 +99,7 @@ class AssessmentService:
                 "Stop that one, or name another folder with --data"
             )
         self._database.migrate()
+        self.audit.note("server.started", detail=shown_settings(self.settings))
         self.uploads.start()
         self._dispatcher.start()
 
@@ -153,7 +170,7 @@ class AssessmentService:
         }
 
     def _complete_uploads(self, registration: Registration) -> dict[str, Upload]:
-        found = self._registrations.uploads(registration.id)
+        found = self._registrations.uploads(registration.id, registration.organisation)
         wanted = slots(registration.task, registration.analysis)
         missing = [slot for slot in wanted if slot not in found]
         if missing:
@@ -186,23 +203,63 @@ class AssessmentService:
         return job_detail(self._jobs.get(job_id, organisation))
 
     def download(
-        self, organisation: int | None, job_id: str, report: str | None, wanted: str | None
+        self, organisation: int, job_id: str, report: str | None, wanted: str | None
     ) -> Download:
-        """A report or artifact; ``organisation`` None where a signed link already decided."""
-        job = self._jobs.get(job_id, organisation)
+        """A report or artifact of an organisation's job."""
+        return self._download(self._jobs.get(job_id, organisation), report, wanted)
+
+    def download_by_link(self, job_id: str, report: str | None, wanted: str | None) -> Download:
+        """A report or artifact; the caller has checked the signed link to the job."""
+        return self._download(self._jobs.get_unscoped(job_id), report, wanted)
+
+    def _download(self, job: Job, report: str | None, wanted: str | None) -> Download:
         kind, file_format = parse_report(report), parse_format(wanted)
-        return build_download(job, self._jobs.artifacts(job_id), self.blobs, kind, file_format)
+        made = self._jobs.artifacts(job.id, job.organisation)
+        found = build_download(job, made, self.blobs, kind, file_format)
+        self.audit.note(
+            "download",
+            organisation=job.organisation,
+            subject=job.id,
+            detail={"file": found.filename},
+        )
+        return found
 
-    def view(self, job_id: str) -> JobView:
-        """What the page of a job shows; the caller has checked the link."""
-        return JobView(job=self._jobs.get(job_id), artifacts=self._jobs.artifacts(job_id))
+    def view_by_link(self, job_id: str) -> JobView:
+        """What the page of a job shows; the caller has checked the signed link to the job."""
+        job = self._jobs.get_unscoped(job_id)
+        if self._opened.first(job.id):
+            self.audit.note("link.opened", organisation=job.organisation, subject=job.id)
+        return JobView(job=job, artifacts=self._jobs.artifacts(job.id, job.organisation))
 
+    def admit_upload(self, model_id: str, slot: str, token: str | None) -> Ticket:
+        """Check an upload link before any of the body is read; see :meth:`Uploads.admit`."""
+        try:
+            return self.uploads.admit(model_id, slot, token)
+        except AccessDeniedError as error:
+            self.audit.refusal("link.refused", subject=model_id, reason=error.message)
+            raise
 
-def create_organisation(settings: Settings, name: str) -> Credentials:
-    """Make an organisation in a data folder, beside a running server or without one."""
-    database = Database(settings.data)
-    try:
-        database.migrate()
-        return Tenants(database, settings, time.time).create(name)
-    finally:
-        database.close()
+    def check_view(self, job_id: str, token: str | None) -> None:
+        """Let a genuine link to the page of a job pass.
+
+        Raises:
+            AccessDeniedError: Any other.
+        """
+        try:
+            self.links.check_monitor(job_id, token)
+        except AccessDeniedError as error:
+            self.audit.refusal("link.refused", subject=job_id, reason=error.message)
+            raise
+
+    def upload_rejected(self, ticket: Ticket, error: ModelwardError) -> None:
+        """Note that what came through an upload link was refused."""
+        self.audit.refusal(
+            "upload.rejected",
+            organisation=ticket.organisation,
+            subject=ticket.model_id,
+            reason=f"{ticket.slot}: {error.message}",
+        )
+
+    def job_counts(self) -> dict[str, int]:
+        """Jobs of all organisations by state, for the operator's metrics."""
+        return self._jobs.counts_unscoped()

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, func, insert, select, update
 
 from modelward.domain import ConflictError, NotFoundError, Stage, StageStatus
+from modelward.jobs import audit
 from modelward.jobs.database import Database
 from modelward.jobs.registrations import uploads_in
+from modelward.jobs.scope import owned_by
 from modelward.jobs.tables import artifacts, jobs, registrations
 
 __all__ = ["Artifact", "Job", "JobState", "JobStore"]
@@ -95,7 +97,8 @@ class JobStore:
         """
         now = self._clock()
         with self._database.write() as connection:
-            current = {slot: item.blob for slot, item in uploads_in(connection, model_id).items()}
+            held = uploads_in(connection, model_id, organisation)
+            current = {slot: item.blob for slot, item in held.items()}
             if any(current.get(slot) != blob for slot, blob in inputs.items()):
                 raise ConflictError(
                     "analysis: a file was uploaded again while it was being checked; "
@@ -104,6 +107,7 @@ class JobStore:
             connection.execute(
                 update(registrations)
                 .where(registrations.c.id == model_id, registrations.c.locked.is_(None))
+                .where(owned_by(registrations, organisation))
                 .values(locked=now)
             )
             connection.execute(
@@ -124,16 +128,31 @@ class JobStore:
                     created=now,
                 )
             )
+            audit.append(
+                connection, "analysis.started", now=now, organisation=organisation,
+                subject=job_id, detail={"model_id": model_id, "pair": list(pair)},
+            )  # fmt: skip
 
-    def get(self, job_id: str, organisation: int | None = None) -> Job:
-        """Look a job up; with ``organisation``, only among its own.
+    def get(self, job_id: str, organisation: int) -> Job:
+        """Look a job of an organisation up.
 
         Raises:
             NotFoundError: Unknown id, or one of another organisation.
         """
+        return self._find(job_id, owned_by(jobs, organisation))
+
+    def get_unscoped(self, job_id: str) -> Job:
+        """Look a job up for its worker, or for whoever holds a signed link to it.
+
+        Raises:
+            NotFoundError: Unknown id.
+        """
+        return self._find(job_id)
+
+    def _find(self, job_id: str, *conditions: ColumnElement[bool]) -> Job:
         with self._database.read() as connection:
-            row = connection.execute(select(jobs).where(jobs.c.id == job_id)).first()
-        if row is None or (organisation is not None and row.organisation_id != organisation):
+            row = connection.execute(select(jobs).where(jobs.c.id == job_id, *conditions)).first()
+        if row is None:
             raise NotFoundError(f"job_id: expected the id of a job; got {job_id[:80]!r}")
         return _job(row)
 
@@ -153,7 +172,7 @@ class JobStore:
                 .where(jobs.c.id == row.id)
                 .values(state=JobState.RUNNING, started=self._clock(), message="Starting")
             )
-        return self.get(row.id)
+        return self.get_unscoped(row.id)
 
     def running(self) -> list[str]:
         """Ids of the jobs marked running."""
@@ -163,6 +182,12 @@ class JobStore:
                     select(jobs.c.id).where(jobs.c.state == JobState.RUNNING)
                 ).scalars()
             )
+
+    def counts_unscoped(self) -> dict[str, int]:
+        """Jobs of all organisations by state."""
+        with self._database.read() as connection:
+            rows = connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state))
+            return {state.value: 0 for state in JobState} | {row[0]: row[1] for row in rows}
 
     def set_stage(
         self,
@@ -211,6 +236,7 @@ class JobStore:
                     "finished": self._clock(),
                 },
             )
+            self._note_end(connection, job, JobState.SUCCEEDED, message)
 
     def fail(self, job_id: str, message: str) -> bool:
         """End a job badly: the stage at work and all later ones are marked failed.
@@ -236,6 +262,7 @@ class JobStore:
                     "finished": self._clock(),
                 },
             )
+            self._note_end(connection, _job(row), JobState.FAILED, message)
         return True
 
     def add_artifact(self, job_id: str, artifact: Artifact) -> None:
@@ -249,10 +276,14 @@ class JobStore:
                     insert(artifacts).values(job_id=job_id, name=artifact.name, **values)
                 )
 
-    def artifacts(self, job_id: str) -> dict[str, Artifact]:
-        """Files of a job by name."""
+    def artifacts(self, job_id: str, organisation: int) -> dict[str, Artifact]:
+        """Files of an organisation's job by name."""
         with self._database.read() as connection:
-            rows = connection.execute(select(artifacts).where(artifacts.c.job_id == job_id))
+            rows = connection.execute(
+                select(artifacts).where(
+                    artifacts.c.job_id == job_id, owned_by(artifacts, organisation)
+                )
+            )
             return {row.name: Artifact(row.name, row.blob, row.size) for row in rows}
 
     def _open(self, connection: Connection, job_id: str) -> Job:
@@ -260,6 +291,12 @@ class JobStore:
         if row is None or row.state != JobState.RUNNING:
             raise ConflictError(f"job {job_id}: expected a running job; it has ended")
         return _job(row)
+
+    def _note_end(self, connection: Connection, job: Job, state: JobState, message: str) -> None:
+        audit.append(
+            connection, "job.ended", now=self._clock(), organisation=job.organisation,
+            subject=job.id, detail={"state": state.value, "message": message[:500]},
+        )  # fmt: skip
 
     def _change(self, connection: Connection, job_id: str, values: Mapping[str, Any]) -> None:
         connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values))

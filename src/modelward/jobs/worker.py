@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from modelward.jobs.context import RequestContext, acting
 from modelward.jobs.database import Database
 from modelward.jobs.runner import run_job
 from modelward.jobs.store import JobStore
@@ -38,12 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.nice(given.nice)
     database = Database(given.data)
     try:
-        done = run_job(
-            given.job,
-            JobStore(database, time.time),
-            BlobStore(given.data / "blobs"),
-            given.data / "work" / given.job,
-        )
+        with acting(RequestContext(actor="worker")):
+            done = run_job(
+                given.job,
+                JobStore(database, time.time),
+                BlobStore(given.data / "blobs"),
+                given.data / "work" / given.job,
+            )
     finally:
         database.close()
     return 0 if done else 1
