@@ -253,6 +253,13 @@ class GuardedClient(httpx.Client):
             headers={"Accept-Encoding": "identity", "User-Agent": "modelward"},
         )
 
+    def build_request(self, *arguments: Any, **options: Any) -> httpx.Request:
+        """As ``httpx.Client``; an address that cannot be read is a refused one."""
+        try:
+            return super().build_request(*arguments, **options)
+        except httpx.InvalidURL as error:
+            raise OutboundRefusedError(f"address: expected http or https; {error}") from error
+
     def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
         """Send a request; its deadline covers redirects and the whole answer."""
         # Redirected requests take the extensions of the first one along.

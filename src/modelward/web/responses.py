@@ -19,7 +19,8 @@ def content_disposition(filename: str) -> str:
     Line breaks, quotes and characters that turn the direction of writing never reach the header
     as they are: old clients read a plain name, others the exact one, percent-encoded (RFC 6266).
     """
-    plain = _PLAIN.sub("_", filename) or "file"
+    filename = filename or "file"
+    plain = _PLAIN.sub("_", filename)
     exact = quote(filename.encode("utf-8", "replace"), safe="")
     more = "" if plain == filename else f"; filename*=UTF-8''{exact}"
     return f'attachment; filename="{plain}"{more}'
