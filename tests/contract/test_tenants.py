@@ -72,13 +72,13 @@ def calls(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]
 
 def request(
     live: Live,
-    method: str,
-    path: str,
+    where: tuple[str, str],
     call: dict[str, Any],
     values: dict[str, Any],
     headers: dict[str, str],
 ) -> tuple[httpx.Response, set[str]]:
     """Make a call with its parameters filled in; also the names of those."""
+    method, path = where
     query, used = {}, set()
     for parameter in call.get("parameters", []):
         name, place = parameter["name"], parameter["in"]
@@ -143,7 +143,7 @@ def test_walk_with_foreign_ids(
     for method, path, call in calls(document):
         policy = find_policy(method, path)
         assert policy is not None, f"{method} {path} has no policy"
-        answer, used = request(live, method, path, call, values, headers)
+        answer, used = request(live, (method, path), call, values, headers)
         shown = f"{method} {path} as {who}: {answer.status_code} {answer.text[:300]}"
         assert answer.status_code < 500 or path == "/readyz", shown
         if used & IDS:
@@ -173,7 +173,7 @@ def test_the_same_calls_reach_their_owner(live: Live, document: dict[str, Any]) 
     for method, path, call in ordered:
         things = mine if method != "DELETE" else own(live, headers)
         policy = find_policy(method, path)
-        answer, used = request(live, method, path, call, things.values, headers)
+        answer, used = request(live, (method, path), call, things.values, headers)
         if used & IDS and policy is not None and policy.access is not Access.LINK:
             assert answer.status_code not in (401, 403, 404), f"{method} {path}: {answer.text}"
 
@@ -199,9 +199,7 @@ def test_upload_link_of_another_model(live: Live, owner: Belongings, stranger: B
         assert answer.status_code in (403, 404), answer.text
 
 
-def test_keys_of_others_are_not_listed(
-    live: Live, owner: Belongings, stranger: Belongings
-) -> None:
+def test_keys_of_others_are_not_listed(live: Live, owner: Belongings, stranger: Belongings) -> None:
     listed = live.get("/keys", headers=stranger.headers)
     assert stranger.values["key_id"] in listed.text
     check_no_leak(listed, owner, set())
@@ -228,7 +226,7 @@ def test_roles_open_what_the_table_says(live: Live, document: dict[str, Any]) ->
             if policy.permission.value in may[role] and method == "DELETE":
                 continue
             answer, _ = request(
-                live, method, path, call, mine.values, headers | {"x-api-key": key}
+                live, (method, path), call, mine.values, headers | {"x-api-key": key}
             )
             if policy.permission.value in may[role]:
                 assert answer.status_code not in (401, 403), f"{role}: {method} {path}"

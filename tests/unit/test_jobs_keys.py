@@ -99,7 +99,11 @@ def test_rotation_keeps_label_role_and_length_of_life(world: World) -> None:
     old = world.keys.create(world.number, label="ci", role=Role.VIEWER, lifetime=1000)
     world.now += 400
     new = world.keys.rotate(world.number, old.info.key_id, grace=100)
-    assert (new.info.label, new.info.role, new.info.expires) == ("ci", Role.VIEWER, world.now + 1000)
+    assert (new.info.label, new.info.role, new.info.expires) == (
+        "ci",
+        Role.VIEWER,
+        world.now + 1000,
+    )
     world.tenants.authenticate(old.secret)
     world.now += 100
     with pytest.raises(UnauthenticatedError, match="expired"):

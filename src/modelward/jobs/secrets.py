@@ -14,12 +14,14 @@ from modelward.domain import AccessDeniedError
 __all__ = ["Signer", "hash_secret", "mask", "new_api_key", "new_organisation_id"]
 
 _ORGANISATION, _KEY = "mwo-", "mwk-"
+# in a query (name=value), a header (Name: value), a printed mapping or list of pairs; what our
+# own messages say about a header is no secret
+_BETWEEN = r"""(?:["']*\s*[=:]\s*|["'],\s*)(?:b(?=["']))?["']*(?!(?:expected|this)\b)"""
+_SCHEME = r"(?:(?:bearer|basic|splunk|sharedkey|digest)\s+)?"
 _SECRETS = re.compile(
     r"(?P<kind>mw[ok]-)[A-Za-z0-9_-]{8,}"
-    # in a query (name=value), a header (Name: value) or a printed mapping ('name': 'value')
-    r"|(?P<name>\b(?:token|org[-_]id|x[-_]api[-_]key|password)[\"']*\s*[=:]\s*b?[\"']*)[^&\s\"',]+"
-    r"|(?P<header>\b(?:authorization|cookie)[\"']*\s*[=:]\s*b?[\"']*"
-    r"(?:(?:bearer|basic|splunk|sharedkey|digest)\s+)?)[^\s\"',]+",
+    rf"|(?P<name>\b(?:token|org[-_]id|x[-_]api[-_]key|password){_BETWEEN})[^&\s\"',]+"
+    rf"|(?P<header>\b(?:authorization|cookie){_BETWEEN}{_SCHEME})[^\s\"',]+",
     re.IGNORECASE,
 )
 
