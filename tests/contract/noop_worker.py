@@ -9,9 +9,10 @@ import signal
 import sys
 import time
 import zipfile
+from collections.abc import Callable
 
 from modelward.domain import AssessmentError, Stage
-from modelward.jobs import Pipeline, StageContext, register
+from modelward.jobs import Pipeline, Snapshot, StageContext, register
 from modelward.jobs.worker import main
 
 SCORE, ACCURACY = 0.734, 0.9931
@@ -44,6 +45,15 @@ def _misbehave(context: StageContext) -> None:
         while not release.exists():
             context.progress(0.25, "Held <b>back</b>")
             time.sleep(0.05)
+
+
+def _traced(work: Callable[[StageContext], None]) -> Callable[[StageContext], None]:
+    def run(context: StageContext) -> None:
+        with (context.workdir.parent.parent / f"{context.job_id}.trace").open("a") as file:
+            file.write(f"{work.__name__}\n")
+        work(context)
+
+    return run
 
 
 def explore(context: StageContext) -> None:
@@ -87,12 +97,14 @@ def defend(context: StageContext) -> None:
 def build() -> Pipeline:
     return Pipeline(
         stages=(
-            (Stage.MODEL_EXPLORATION, explore),
-            (Stage.SANITY_CHECK, check),
-            (Stage.QUERY_GENERATOR, query),
-            (Stage.VULNERABILITY_ENGINE, score),
-            (Stage.DEFENSE_REPORT, defend),
-        )
+            (Stage.MODEL_EXPLORATION, _traced(explore)),
+            (Stage.SANITY_CHECK, _traced(check)),
+            (Stage.QUERY_GENERATOR, _traced(query)),
+            (Stage.VULNERABILITY_ENGINE, _traced(score)),
+            (Stage.DEFENSE_REPORT, _traced(defend)),
+        ),
+        save=lambda _context, _stage: Snapshot(),
+        restore=lambda _context, _stage, _left: None,
     )
 
 

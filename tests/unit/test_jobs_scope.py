@@ -24,12 +24,19 @@ UNSCOPED = {
     # the worker and the dispatcher serve every tenant
     ("jobs/runner.py", "run_job"),
     ("jobs/store.py", "claim"),
+    ("jobs/dispatcher.py", "start"),
+    ("jobs/dispatcher.py", "_check"),
+    ("jobs/dispatcher.py", "_hold"),
+    ("jobs/dispatcher.py", "_reap"),
     # a signed link decided already
     ("jobs/service.py", "download_by_link"),
     ("jobs/service.py", "view_by_link"),
     ("jobs/uploads.py", "admit"),
     # the operator: metrics, and commands on the data folder
     ("jobs/service.py", "job_counts"),
+    ("jobs/store.py", "cancel_unscoped"),
+    ("jobs/store.py", "cancel"),
+    ("jobs/upkeep.py", "cancel_job"),
     ("cli/key.py", "_run"),
     ("cli/org.py", "_list"),
 }

@@ -17,6 +17,7 @@ from modelward.api.metrics import Metrics
 from modelward.api.policy import check_policies
 from modelward.api.routes_jobs import router as jobs_router
 from modelward.api.routes_keys import router as keys_router
+from modelward.api.routes_manage import router as manage_router
 from modelward.api.routes_models import router as models_router
 from modelward.api.routes_service import router as service_router
 from modelward.jobs import BASE_PATH, WORKER_COMMAND, AssessmentService
@@ -66,7 +67,7 @@ def create_app(
     app.state.limits = Limits(settings)
     app.state.metrics = Metrics(service.job_counts)
     install_error_handlers(app)
-    for router in (models_router, jobs_router, keys_router):
+    for router in (models_router, jobs_router, manage_router, keys_router):
         app.include_router(router, prefix=BASE_PATH)
     app.include_router(service_router)
     add_pages(app, service)

@@ -12,7 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from modelward.domain import ModelwardError, RequestTimeoutError, TooManyRequestsError
+from modelward.domain import ModelwardError, RequestTimeoutError
+from modelward.storage import disk_trouble
 
 __all__ = [
     "domain_response",
@@ -54,8 +55,10 @@ def domain_response(request: Request, error: ModelwardError) -> Response:
     if error.status >= 500:
         _LOG.error("request failed: %s", error)
     headers = {}
-    if isinstance(error, TooManyRequestsError):
-        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    # 429, 503 and 507 know when another try makes sense
+    retry_after = getattr(error, "retry_after", None)
+    if retry_after is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
     if isinstance(error, RequestTimeoutError):
         # The rest of the body would otherwise be taken for the next request.
         headers["Connection"] = "close"
@@ -86,6 +89,13 @@ async def _gone(_request: Request, _error: Exception) -> Response:
     return Response(status_code=400)
 
 
+async def _disk(request: Request, error: Exception) -> Response:
+    if found := disk_trouble(error):
+        return domain_response(request, found)
+    _LOG.error("request failed", exc_info=error)
+    return unexpected_response(request, error)
+
+
 def unexpected_response(request: Request, error: Exception) -> Response:
     """The answer for a mistake of ours; it tells nothing about the inside."""
     return error_response(
@@ -99,3 +109,4 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(ClientDisconnect, _gone)
+    app.add_exception_handler(OSError, _disk)

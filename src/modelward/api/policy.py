@@ -68,6 +68,8 @@ POLICIES: tuple[Policy, ...] = (
     _api("GET", "/get_report", Access.KEY, _READ),
     _api("POST", "/supplychain", Access.KEY, _SUBMIT),
     _api("POST", "/generate_model_id", Access.KEY, _SUBMIT),
+    _api("DELETE", "/jobs/{job_id}", Access.KEY, _SUBMIT),
+    _api("DELETE", "/models/{model_id}", Access.KEY, _SUBMIT),
     _api("GET", "/keys", Access.KEY, _MANAGE),
     _api("POST", "/keys", Access.KEY, _MANAGE),
     _api("DELETE", "/keys/{key_id}", Access.KEY, _MANAGE),

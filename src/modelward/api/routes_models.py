@@ -18,6 +18,7 @@ from modelward.domain import (
     ModelwardError,
     TooManyRequestsError,
 )
+from modelward.storage import disk_errors
 
 __all__ = ["router"]
 
@@ -82,9 +83,10 @@ async def _upload(request: Request) -> Response:
         await drain(request)
         raise
     try:
-        await receive_upload(
-            request, ticket.path, limit=service.settings.upload_max_bytes, key=ticket.key
-        )
+        with disk_errors():
+            await receive_upload(
+                request, ticket.path, limit=service.settings.upload_max_bytes, key=ticket.key
+            )
         size = await run_in_threadpool(service.uploads.accept, ticket)
     except ModelwardError as error:
         metrics.uploads.labels(result="rejected").inc()
@@ -105,7 +107,8 @@ async def analyse(request: Request) -> Response:
     service, organisation = service_of(request), caller_of(request).organisation
     payload = await read_json(request)
     model_id = request.path_params["model_id"]
-    answer = await run_in_threadpool(service.analyse, organisation, model_id, payload)
+    key = request.headers.get("idempotency-key")
+    answer = await run_in_threadpool(service.analyse, organisation, model_id, payload, key)
     return json_response(answer)
 
 

@@ -16,7 +16,18 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 
-_COMMANDS = ("serve", "org", "key", "audit", "signing_key", "assess", "demo")
+_COMMANDS = (
+    "serve",
+    "org",
+    "key",
+    "audit",
+    "signing_key",
+    "jobs",
+    "gc",
+    "backup",
+    "assess",
+    "demo",
+)
 
 
 def _version(show: bool) -> None:

@@ -87,7 +87,7 @@ def path_segment(value: str) -> str:
         InvalidInputError: It would not.
     """
     if not value or any(c in value for c in "/?#%\\") or value in {".", ".."}:
-        raise InvalidInputError(f"expected a model id, got {value!r}")
+        raise InvalidInputError(f"expected the id of a model or job, got {value!r}")
     return value
 
 

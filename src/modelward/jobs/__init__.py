@@ -1,7 +1,10 @@
 """Jobs: use cases, durable store, pipelines and the processes that run them."""
 
 from modelward.jobs.audit import AuditEntry, Verdict
+from modelward.jobs.backup import BackupSummary, make_backup, restore_backup
+from modelward.jobs.checkpoints import Checkpoints, Snapshot
 from modelward.jobs.context import RequestContext, acting, current
+from modelward.jobs.deletion import Removed
 from modelward.jobs.dispatcher import WORKER_COMMAND
 from modelward.jobs.downloads import Download, ready_downloads
 from modelward.jobs.gates import DECLINED
@@ -14,6 +17,7 @@ from modelward.jobs.operator import (
 )
 from modelward.jobs.pipeline import (
     DefenseDeclined,
+    Interrupted,
     Pipeline,
     StageContext,
     load_pipeline,
@@ -27,6 +31,7 @@ from modelward.jobs.service import AssessmentService, JobView
 from modelward.jobs.signing import Rotation
 from modelward.jobs.store import Job, JobState
 from modelward.jobs.tenants import Caller, Credentials, Organisation
+from modelward.jobs.upkeep import cancel_job, collect
 from modelward.jobs.uploads import Ticket
 
 __all__ = [
@@ -37,10 +42,13 @@ __all__ = [
     "AssessmentService",
     "AuditEntry",
     "AuditUnreadableError",
+    "BackupSummary",
     "Caller",
+    "Checkpoints",
     "Credentials",
     "DefenseDeclined",
     "Download",
+    "Interrupted",
     "Job",
     "JobState",
     "JobView",
@@ -51,19 +59,25 @@ __all__ = [
     "Organisation",
     "Permission",
     "Pipeline",
+    "Removed",
     "RequestContext",
     "Role",
     "Rotation",
+    "Snapshot",
     "StageContext",
     "Ticket",
     "Verdict",
     "acting",
+    "cancel_job",
+    "collect",
     "create_organisation",
     "current",
     "load_pipeline",
+    "make_backup",
     "mask",
     "parse_role",
     "ready_downloads",
     "register",
     "registered_pairs",
+    "restore_backup",
 ]

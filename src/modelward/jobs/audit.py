@@ -18,6 +18,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from modelward.domain import StorageFullError, UnavailableError
 from modelward.jobs.context import current
 from modelward.jobs.database import Database
 from modelward.jobs.secrets import mask
@@ -235,7 +236,7 @@ class AuditTrail:
             detail["left_out_before"] = left_out
         try:
             self.note(event, organisation=organisation, subject=subject, detail=detail)
-        except SQLAlchemyError:
+        except (SQLAlchemyError, UnavailableError, StorageFullError):
             # The caller is refused in any case; a busy or full disk must not change the answer.
             _LOG.exception("audit: %s could not be written", event)
 

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from sqlalchemy import inspect
 from sqlalchemy.exc import DatabaseError
 
-from modelward.domain import ModelwardError
+from modelward.domain import ModelwardError, StorageFullError, UnavailableError
 from modelward.jobs import audit
 from modelward.jobs.audit import AuditEntry, AuditTrail, Verdict
 from modelward.jobs.context import RequestContext, acting
-from modelward.jobs.database import Database
+from modelward.jobs.database import DATABASE_FILE, Database
 from modelward.jobs.keys import Keys
 from modelward.jobs.signing import Rotation, rotate_signing_key
 from modelward.jobs.tables import audit_log
@@ -117,7 +117,7 @@ class Operator:
     @contextmanager
     def _log(self) -> Iterator[Database]:
         """The database as it is: neither made nor migrated, so that nothing is covered up."""
-        path = self._settings.data / "modelward.db"
+        path = self._settings.data / DATABASE_FILE
         if not path.is_file():
             raise AuditUnreadableError(f"audit log: expected a database at {path}; there is none")
         database = Database(self._settings.data)
@@ -130,9 +130,9 @@ class Operator:
                     )
             with acting(RequestContext(actor=_actor())):
                 yield database
-        except DatabaseError as error:
+        except (DatabaseError, UnavailableError, StorageFullError) as error:
             raise AuditUnreadableError(
-                f"audit log: expected a readable database at {path}; {error.orig}"
+                f"audit log: expected a readable database at {path}; {error}"
             ) from error
         finally:
             database.close()

@@ -9,6 +9,7 @@ from pathlib import Path
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from modelward.domain import StorageFullError, UnavailableError
 from modelward.jobs.database import Database
 
 __all__ = ["Readiness"]
@@ -59,7 +60,7 @@ class Readiness:
                 # The same value again: nothing changes for anybody.
                 version = connection.execute(text("PRAGMA user_version")).scalar_one()
                 connection.execute(text(f"PRAGMA user_version = {int(version)}"))
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, UnavailableError, StorageFullError) as error:
             return f"not writable ({type(error).__name__})"
         return "ok"
 

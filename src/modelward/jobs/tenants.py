@@ -6,9 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqlalchemy import delete, insert, select, update
-from sqlalchemy.exc import OperationalError
 
-from modelward.domain import InvalidInputError, UnauthenticatedError
+from modelward.domain import (
+    InvalidInputError,
+    StorageFullError,
+    UnauthenticatedError,
+    UnavailableError,
+)
 from modelward.jobs import audit
 from modelward.jobs.database import Database
 from modelward.jobs.keys import add_key, checked_label
@@ -197,6 +201,6 @@ class Tenants:
         try:
             with self._database.write() as connection:
                 connection.execute(update(api_keys).where(api_keys.c.id == key).values(**values))
-        except OperationalError:
+        except (UnavailableError, StorageFullError):
             # Reading goes on while the database is busy or the disk full; the next use notes it.
             _LOG.warning("the use of a key could not be noted", exc_info=True)
