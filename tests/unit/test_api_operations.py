@@ -7,9 +7,11 @@ import logging
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from api_talk import BASE, Talk, talk
+from sqlalchemy import event
 
 from modelward.api.headers import docs_policy
 from modelward.api.logs import JsonFormatter, TextFormatter, log_config
@@ -195,10 +197,13 @@ def test_readiness_names_what_is_wrong(tmp_path: Path) -> None:
 
 def test_readiness_notices_a_database_that_cannot_be_written(tmp_path: Path) -> None:
     async def conversation(talking: Talk) -> None:
-        service = talking.app.state.service
-        with service._database.read() as connection:
-            connection.exec_driver_sql("PRAGMA query_only = ON")
-            # the pool hands the same connection out again
+        engine = talking.app.state.service._database._engine
+
+        def read_only(connection: Any, _record: object) -> None:
+            connection.execute("PRAGMA query_only = ON")
+
+        event.listen(engine, "connect", read_only)
+        engine.dispose()
         async with talking.client() as client:
             checks = (await client.get("/readyz")).json()["checks"]
         assert checks["database"].startswith("not writable")

@@ -135,7 +135,8 @@ def test_keys_of_other_organisations_are_unknown(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "label", ["", " ", "a" * 81, "two\nlines", "\x1b[31mred", "\u202etxt.exe", "\x00", 7, None]
+    "label",
+    ["", " ", "a" * 81, "two\nlines", "\x1b[31mred", "\u202etxt.exe", "a\u2028b", "\x00", 7, None],
 )
 def test_labels_that_could_deceive_are_refused(world: World, label: object) -> None:
     with pytest.raises(InvalidParameterError, match="label: expected"):

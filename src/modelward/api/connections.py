@@ -6,6 +6,7 @@ answer that nobody reads, and one address that takes all connections.
 
 import asyncio
 import json
+import logging
 import secrets
 from collections import Counter
 from collections.abc import Callable
@@ -16,17 +17,18 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from modelward.api.addresses import Proxies, bucket
 from modelward.api.headers import secure
+from modelward.jobs import RequestContext, acting
 from modelward.settings import Settings
 
 __all__ = ["guarded_protocol"]
 
+_LOG = logging.getLogger(__name__)
 _REASONS = {400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large",
             503: "Service Unavailable"}  # fmt: skip
 
 
-def _raw_answer(status: int, message: str) -> bytes:
+def _raw_answer(status: int, message: str, request_id: str) -> bytes:
     """A whole answer, for connections on which no request was read."""
-    request_id = secrets.token_hex(8)
     body = json.dumps(
         {"message": message, "detail": message, "error": _REASONS[status], "request_id": request_id}
     ).encode()
@@ -144,7 +146,10 @@ class GuardedProtocol(H11Protocol):
         self._stop_header_timer()
         self._unset_keepalive_if_required()
         if not self.transport.is_closing():
-            self.transport.write(_raw_answer(status, message))
+            request_id = secrets.token_hex(8)
+            with acting(RequestContext(request_id=request_id, address=self._address or "")):
+                _LOG.info("connection ended with %d: %s", status, message)
+            self.transport.write(_raw_answer(status, message, request_id))
             self.transport.close()
 
     def _stop_header_timer(self) -> None:

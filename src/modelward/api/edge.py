@@ -26,7 +26,7 @@ __all__ = ["Edge"]
 
 _LOG = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_GUESSABLE = (Access.ORGANISATION, Access.LINK, Access.REGISTRATION, Access.KEY)
+_GUESSABLE = frozenset(Access) - {Access.OPEN}
 _REFUSED = (401, 403)
 _DOCS = ("/docs", "/docs/oauth2-redirect", "/redoc")
 

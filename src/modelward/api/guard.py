@@ -39,16 +39,16 @@ async def guard(request: Request) -> None:
     policy = find_policy(request.method, request.scope["path"])
     if policy is None:
         raise AccessDeniedError("path: nothing is declared about who may call this")
-    if policy.access in (Access.OPEN, Access.OPERATOR):
+    if policy.access is Access.OPEN:
         return
-    secret = organisation_id(request) if policy.access is Access.ORGANISATION else api_key(request)
+    secret = _secret(request, policy)
     limits: Limits = request.app.state.limits
     if secret not in limits.known:
         wait = limits.failures.wait(request.state.address)
         await slow_down(
             request, policy, wait, "failures", "this address sent too many wrong ids, keys or links"
         )
-    if policy.access is Access.LINK:
+    if policy.access in (Access.LINK, Access.OPERATOR):
         return
     if policy.access is Access.ORGANISATION:
         request.state.organisation = await _identified(request, policy, secret, _organisation)
@@ -59,6 +59,15 @@ async def guard(request: Request) -> None:
     current().actor = caller.key_id
     await _respect_key(request, policy, caller)
     _check_role(caller, policy)
+
+
+def _secret(request: Request, policy: Policy) -> str | None:
+    """What the caller proves itself with; links are judged by their routes."""
+    if policy.access is Access.ORGANISATION:
+        return organisation_id(request)
+    if policy.access is Access.OPERATOR:
+        return request.headers.get("authorization")
+    return None if policy.access is Access.LINK else api_key(request)
 
 
 def organisation_of(request: Request) -> int:

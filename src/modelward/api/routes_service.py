@@ -58,6 +58,7 @@ def _check_operator(request: Request) -> None:
             raise AccessDeniedError(
                 "authorization: expected the Bearer token of the setting metrics_token"
             )
+        request.app.state.limits.known.add(given)
         return
     # A proxy on this machine is a local caller too, but its clients are not.
     proxied = any(name in request.headers for name in _FORWARDED)

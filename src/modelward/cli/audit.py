@@ -1,6 +1,7 @@
 """The `modelward audit` commands."""
 
 import json
+import re
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ __all__ = ["register"]
 
 _BROKEN = 1
 _UNREADABLE = 3
+_HASH = re.compile(r"[0-9a-fA-F]{64}")
 
 _Data = Annotated[Path | None, typer.Option(help="Data folder of the service.")]
 _Config = Annotated[Path | None, typer.Option(help="Settings file of the service.")]
@@ -33,6 +35,8 @@ def _verify(
     """
     from modelward.domain import ModelwardError
 
+    if expect_head is not None and not _HASH.fullmatch(expect_head):
+        stop(f"--expect-head: expected 64 hexadecimal digits; got {expect_head[:80]!r}", USAGE)
     operator = operator_for(config, data)
     try:
         verdict = operator.verify_audit(expect_head.lower() if expect_head else None)

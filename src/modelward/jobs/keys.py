@@ -59,8 +59,12 @@ def checked_label(label: object, what: str = "label") -> str:
         InvalidParameterError: Not a text, too long, or with control characters in it.
     """
     text = label.strip() if isinstance(label, str) else None
-    # C: control, format (text direction, zero width), surrogate, private use, unassigned
-    bad = text is None or any(unicodedata.category(sign)[0] == "C" for sign in text)
+    # C: control, format (text direction, zero width), surrogate, private use, unassigned;
+    # Zl and Zp: line and paragraph separator
+    bad = text is None or any(
+        unicodedata.category(sign)[0] == "C" or unicodedata.category(sign) in ("Zl", "Zp")
+        for sign in text
+    )
     if bad or text is None or not 0 < len(text) <= _MOST_LABEL:
         raise InvalidParameterError(
             f"{what}: expected 1 to {_MOST_LABEL} printable characters on one line; "

@@ -94,9 +94,13 @@ class Operator:
             with database.read() as connection:
                 verdict = audit.verify(connection, expect_head)
             found = {"intact": verdict.intact, "entries": verdict.entries, "head": verdict.head}
-            noted = AuditTrail(database, self._clock).note(
-                "audit.verified", detail=found | {"reason": verdict.reason}
-            )
+            try:
+                noted = AuditTrail(database, self._clock).note(
+                    "audit.verified", detail=found | {"reason": verdict.reason}
+                )
+            except (UnavailableError, StorageFullError):
+                # A copy that can only be read, or a full disk, can be judged all the same.
+                return verdict
             if not verdict.intact:
                 return verdict
             # The new entry follows whatever stands last; only where that is the judged head is

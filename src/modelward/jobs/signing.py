@@ -155,11 +155,14 @@ def rotate_signing_key(
         now = clock()
         draft = _draft(data)
         if not drop_old:
+            moment = int(now * 1000)
+            while (kept := data / f"signing-retired-{moment}.key").exists():
+                moment += 1
             # First kept, then replaced: at no moment is the old key unreadable.
-            os.link(path, data / f"signing-retired-{int(now * 1000)}.key")
+            os.link(path, kept)
         dropped = 0
-        for old, moment in _retired(data).items():
-            if drop_old or moment <= now - longest_life:
+        for old, retired in _retired(data).items():
+            if drop_old or retired <= now - longest_life:
                 with contextlib.suppress(FileNotFoundError):
                     old.unlink()
                     dropped += 1
