@@ -155,7 +155,7 @@ class Alerts:
             return
         for job_id in ended:
             with contextlib.suppress(NotFoundError):
-                self.ended(jobs.get(job_id))
+                self.ended(jobs.get_unscoped(job_id))
         self._told.add(ended)
         # Memory does not survive a crash: then it is better told twice.
         if self._delivery is None or not self._delivery.stats()["in_memory"]:
