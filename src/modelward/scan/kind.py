@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from modelward.scan.blob import Blob
+from modelward.scan.limits import Budget, Limits
+from modelward.scan.lookalike import is_pickle_text
 from modelward.scan.sniff import sniff
 
 __all__ = ["ModelKind", "model_kind"]
@@ -65,15 +67,15 @@ def model_kind(path: Path) -> ModelKind:
     with path.open("rb") as file:
         blob = Blob.of_file(file)
         found = sniff(blob, path.name)
-        if found == "zip":
-            return _of_zip(path)
+        if found in ("text", "unknown") and is_pickle_text(blob, Budget(Limits())):
+            found = "pickle"
         if found == "npy":
             head = blob.read(0, 4096)
             return ModelKind("code" if b"O'" in head or b"|O" in head else "data", "npy")
         if found == "pickle":
             return ModelKind("code", _pickle_format(blob, path.name))
-    if found == "text" and path.suffix.lower() in (".pkl", ".pickle", ".joblib"):
-        return ModelKind("code", "pickle")  # protocol 0 is text
+    if found == "zip":
+        return _of_zip(path)
     if found in _CODE:
         return ModelKind("code", _CODE[found])
     return ModelKind("data", _DATA[found]) if found in _DATA else ModelKind("unknown", found)

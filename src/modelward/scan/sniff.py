@@ -81,7 +81,7 @@ def _binary(blob: Blob, head: bytes) -> str | None:
     for matches, found in checks:
         if matches:
             return found
-    return _protobuf(blob, head)
+    return _protobuf(blob)
 
 
 def _text(blob: Blob, head: bytes, name: str) -> str | None:
@@ -148,7 +148,7 @@ def _is_safetensors(blob: Blob, head: bytes) -> bool:
     return bool(2 <= length <= min(blob.size - 8, 100_000_000))
 
 
-def _protobuf(blob: Blob, head: bytes) -> str | None:
+def _protobuf(blob: Blob) -> str | None:
     """ONNX, SavedModel and friends have no magic number: their fields tell."""
     fields = top_level_fields(blob, 64)
     if not fields:
@@ -157,8 +157,8 @@ def _protobuf(blob: Blob, head: bytes) -> str | None:
         return "onnx"
     if fields.get(2) == 2 and fields.get(1) == 0 and set(fields) <= {1, 2}:
         return "savedmodel"
-    if fields.get(1) == 2 and set(fields) <= {1, 2, 3, 4} and blob.read(2, 64).find(b"\x12") >= 0:
-        return "graphdef" if b"_tf_keras" not in blob.read(0, 4096) else "keras_metadata"
+    if fields.get(1) == 2 and set(fields) <= {1, 2, 3, 4}:
+        return "graphdef"
     return None
 
 
