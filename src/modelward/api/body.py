@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import re
-from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,11 @@ __all__ = ["drain", "receive_upload"]
 _FLUSH = 1024 * 1024
 _HEAD = 512
 _FORM_SLACK = 64 * 1024
+"""Bytes of a form that are not its file: boundaries, headers, other fields."""
 _DRAIN_BYTES = 8 * 1024 * 1024
 _DRAIN_SECONDS = 2.0
+_FORM_TYPE = re.compile(r"\s*multipart/form-data\s*(?:;|$)", re.IGNORECASE)
+_GIVEN_BOUNDARY = re.compile(r';\s*boundary=(?:"([^"]*)"|([^\s;"]*))', re.IGNORECASE)
 _BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=?-]{1,200}")
 
 
@@ -87,6 +89,8 @@ class _Form:
     def __init__(self, boundary: bytes, spool: _Spool) -> None:
         header = f'multipart/form-data; boundary="{boundary.decode()}"'
         self._parser: Any = StreamingFormDataParser({"Content-Type": header})
+        self._spool = spool
+        self._received = 0
         self._file, self._key = _FilePart(spool), _KeyPart()
         self._parser.register("file", self._file)
         self._parser.register("key", self._key)
@@ -98,12 +102,19 @@ class _Form:
             raise InvalidInputError(
                 f"upload: expected a multipart form; it is damaged ({error})"
             ) from None
+        self._received += len(chunk)
+        # The parser keeps a header until its line ends, and takes long over many parts.
+        if self._received - self._spool.size > _FORM_SLACK + len(chunk):
+            raise PayloadTooLargeError(
+                f"upload: expected at most {_FORM_SLACK} bytes besides the file in the form; got "
+                "more"
+            )
+        if self._file.started > 1:
+            raise InvalidInputError("upload: expected one form part named file; got several")
 
     def end(self, key: str) -> None:
         if self._file.started == 0:
             raise InvalidInputError("upload: expected a form part named file; there is none")
-        if self._file.started > 1:
-            raise InvalidInputError("upload: expected one form part named file; got several")
         if self._file.finished == 0:
             raise InvalidInputError("upload: expected a complete form; it breaks off in the file")
         if self._key.value and self._key.value.decode("utf-8", "replace").strip() != key:
@@ -119,11 +130,12 @@ def _find_boundary(head: bytes, content_type: str | None) -> bytes | None:
     if head.startswith(b"--"):
         boundary = head[2:].split(b"\r\n", 1)[0]
     else:
-        message = EmailMessage()
-        message["content-type"] = content_type or "application/octet-stream"
-        if message.get_content_type() != "multipart/form-data":
+        declared = content_type or ""
+        if not _FORM_TYPE.match(declared):
             return None
-        boundary = (message.get_boundary() or "").encode()
+        given = _GIVEN_BOUNDARY.search(declared)
+        # headers are read as latin-1; a boundary is ASCII
+        boundary = (given[1] or given[2] or "").encode("ascii", "replace") if given else b""
     if not _BOUNDARY.fullmatch(boundary):
         raise InvalidInputError("upload: expected a multipart form; its boundary is not readable")
     return boundary
@@ -144,7 +156,7 @@ async def receive_upload(request: Request, path: Path, *, limit: int, key: str) 
         AccessDeniedError: The form field ``key`` belongs to another URL.
     """
     declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit + _FORM_SLACK:
+    if declared.isascii() and declared.isdigit() and int(declared) > limit + _FORM_SLACK:
         raise PayloadTooLargeError(f"upload: expected at most {limit} bytes; got {declared}")
     spool = _Spool(path, limit)
     try:

@@ -151,19 +151,24 @@ class Archive:
                 yield raw
                 continue
             while raw and not inflate.eof:
-                try:
-                    part = inflate.decompress(raw, _CHUNK)
-                except zlib.error as error:
-                    raise _damaged(entry, f"broken compressed data ({error})") from None
+                part = _inflated(entry, inflate, raw)
                 raw = inflate.unconsumed_tail
                 if part:
                     yield part
         while inflate is not None and not inflate.eof:
             # output that was held back by the chunk limit when the input ran out
-            part = inflate.decompress(b"", _CHUNK)
+            part = _inflated(entry, inflate, b"")
             if not part:
                 break
             yield part
+
+
+def _inflated(entry: Entry, inflate: "zlib._Decompress", raw: bytes) -> bytes:
+    """At most a chunk; what of ``raw`` was not used is in ``unconsumed_tail``."""
+    try:
+        return inflate.decompress(raw, _CHUNK)
+    except zlib.error as error:
+        raise _damaged(entry, f"broken compressed data ({error})") from None
 
 
 def _damaged(entry: Entry, found: str) -> InvalidInputError:

@@ -13,6 +13,8 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
 """Formats that are read, as Pillow spells them."""
 
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_MOST_MARKERS = 1000
+"""Before the size of a JPEG, fill bytes included; 4 MiB of the longest segments are 64."""
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD9)})
 
 
@@ -61,7 +63,7 @@ def read_header(head: bytes) -> ImageHeader | None:
 
 def _jpeg(head: bytes) -> ImageHeader:
     at = 2
-    while True:
+    for _ in range(_MOST_MARKERS):
         fill, marker = struct.unpack_from(">2B", head, at)
         if fill != 0xFF:
             raise ValueError("a damaged JPEG")
@@ -76,7 +78,10 @@ def _jpeg(head: bytes) -> ImageHeader:
             raise ValueError("a JPEG without a size")
         else:
             (length,) = struct.unpack_from(">H", head, at + 2)
+            if length < 2:  # it counts itself
+                raise ValueError("a damaged JPEG")
             at += 2 + length
+    raise ValueError("a JPEG without a size among its first parts")
 
 
 def _bmp(head: bytes) -> ImageHeader:

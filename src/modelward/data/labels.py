@@ -1,28 +1,32 @@
 """The label table: one csv with the columns image and label, somewhere in an archive."""
 
-import csv
-import io
 import unicodedata
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
+from itertools import groupby
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from modelward.data.archive import Archive
 from modelward.data.directory import Entry
 from modelward.data.names import extension, is_litter
+from modelward.data.tables import first_line, rows
 from modelward.domain import InvalidInputError, PayloadTooLargeError
 
 __all__ = ["LabelledImage", "match_images", "read_labels"]
 
-MAX_CSV_BYTES = 32 * 2**20
 MAX_ROWS = 100_000
+MAX_NAME = 1024
+"""Characters of an image's name; archives hold none that are longer."""
+MAX_TABLES = 100
+"""Csv files that are looked into for the columns."""
 SHOWN = 3
 """So many names are spelled out in a message, then the rest is counted."""
 
 _DELIMITERS = ",;\t|"
 _COLUMNS = ("image", "label")
-_ENCODINGS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"", "utf-8-sig"))
+_MOST_MARKS = 30
+"""Marks on one letter: Unicode's stream-safe text has no more (UAX 15, definition 4)."""
 
 
 class LabelledImage(NamedTuple):
@@ -59,12 +63,14 @@ def read_labels(archive: Archive, classes: int) -> dict[str, int]:
             "label: expected one csv with the columns image,label; got an archive with "
             f"{some(entry.name for entry in archive.listing.files)}"
         )
-    texts = {entry.name: _text(archive, entry) for entry in tables}
-    headed = [name for name, text in texts.items() if _columns(text)]
+    if len(tables) > MAX_TABLES:
+        raise InvalidInputError(f"label: expected one csv; got {some(e.name for e in tables)}")
+    lines = {entry.name: first_line(archive, entry) for entry in tables}
+    headed = [name for name, line in lines.items() if _columns(line)]
     if len(headed) > 1 or (not headed and len(tables) > 1):
-        raise InvalidInputError(f"label: expected one csv; got {some(headed or texts)}")
-    name = headed[0] if headed else tables[0].name
-    return _rows(name, texts[name], classes)
+        raise InvalidInputError(f"label: expected one csv; got {some(headed or lines)}")
+    table = next(entry for entry in tables if not headed or entry.name == headed[0])
+    return _labels(archive, table, lines[table.name], classes)
 
 
 def match_images(labels: dict[str, int], entries: Iterable[Entry]) -> list[LabelledImage]:
@@ -78,18 +84,11 @@ def match_images(labels: dict[str, int], entries: Iterable[Entry]) -> list[Label
         InvalidInputError: Images are missing (the first few are named), or a name fits several
             files.
     """
-    by_name: dict[str, list[Entry]] = defaultdict(list)
-    for entry in entries:
-        if not is_litter(entry.name):
-            by_name[_plain(entry.name).rpartition("/")[2]].append(entry)
+    known = _Names(entry for entry in entries if not is_litter(entry.name))
     found: list[LabelledImage] = []
     missing: list[str] = []
     for name, label in labels.items():
-        wanted = _plain(name)
-        candidates = by_name.get(wanted.rpartition("/")[2], [])
-        exact = [entry for entry in candidates if _plain(entry.name) == wanted]
-        ending = [entry for entry in candidates if _plain(entry.name).endswith("/" + wanted)]
-        candidates = exact or ending or candidates
+        candidates = known.find(_plain(name))
         if len(candidates) > 1:
             raise InvalidInputError(
                 f"label: expected image {name!r} to name one file; got "
@@ -106,6 +105,38 @@ def match_images(labels: dict[str, int], entries: Iterable[Entry]) -> list[Label
     return found
 
 
+class _Names:
+    """Files by the ends of their paths.
+
+    The paths are sorted as if written backwards, so that those with the same end are neighbours:
+    a folder of any number of files with the same name is looked up as quickly as any other.
+    """
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        pairs = [(_backwards(_plain(entry.name)), entry) for entry in entries]
+        pairs.sort(key=lambda pair: pair[0])
+        self._keys = [key for key, _ in pairs]
+        self._entries = [entry for _, entry in pairs]
+
+    def find(self, wanted: str) -> list[Entry]:
+        """Files of this full path, else with this end, else with the same bare name."""
+        full = _backwards(wanted)
+        start, end = bisect_left(self._keys, full), bisect_right(self._keys, full)
+        if start == end:
+            start, end = self._ending(full)
+        if start == end:
+            start, end = self._ending(_backwards(wanted.rpartition("/")[2]))
+        return self._entries[start:end]
+
+    def _ending(self, key: str) -> tuple[int, int]:
+        # a key ends with the slash before its first part, and no character is above this one
+        return bisect_left(self._keys, key), bisect_right(self._keys, key + "\U0010ffff")
+
+
+def _backwards(path: str) -> str:
+    return ("/" + path)[::-1]
+
+
 def some(names: Iterable[str]) -> str:
     """The first few names, then how many more."""
     listed = list(names)
@@ -115,27 +146,23 @@ def some(names: Iterable[str]) -> str:
 
 def _plain(name: str) -> str:
     """One spelling of a path: forward slashes, no leading ``./``, composed characters."""
-    path = PurePosixPath(name.strip().replace("\\", "/"))
-    return unicodedata.normalize("NFC", str(path).lstrip("/"))
+    path = str(PurePosixPath(name.strip().replace("\\", "/"))).lstrip("/")
+    return path if path.isascii() else _composed(path)
 
 
-def _text(archive: Archive, entry: Entry) -> str:
-    if entry.size > MAX_CSV_BYTES:
-        raise PayloadTooLargeError(
-            f"label: expected a csv of at most {MAX_CSV_BYTES} bytes; got {entry.size} bytes in "
-            f"{entry.name!r}"
-        )
-    raw = archive.read(entry, entry.size)
-    encoding = next(encoding for mark, encoding in _ENCODINGS if raw.startswith(mark))
-    try:
-        return raw.decode(encoding)
-    except UnicodeDecodeError:
-        return raw.decode("latin-1")  # never fails; names are then compared as they are
+def _composed(text: str) -> str:
+    """Composed characters, but for text with absurdly many marks on one letter.
+
+    Bringing these into order takes time that grows with the square of their number.
+    """
+    for mark, run in groupby(text, lambda letter: unicodedata.combining(letter) > 0):
+        if mark and sum(1 for _ in run) > _MOST_MARKS:
+            return text
+    return unicodedata.normalize("NFC", text)
 
 
-def _columns(text: str) -> tuple[str, int, int] | None:
+def _columns(header: str) -> tuple[str, int, int] | None:
     """Delimiter and places of the two columns, from the first line; None where one is missing."""
-    header = text.lstrip("\r\n").partition("\n")[0].strip("\r")
     for delimiter in _DELIMITERS:
         fields = [field.strip().strip("\"'").strip().lower() for field in header.split(delimiter)]
         if all(fields.count(column) == 1 for column in _COLUMNS):
@@ -143,21 +170,26 @@ def _columns(text: str) -> tuple[str, int, int] | None:
     return None
 
 
-def _rows(name: str, text: str, classes: int) -> dict[str, int]:
-    places = _columns(text)
+def _labels(archive: Archive, table: Entry, header: str, classes: int) -> dict[str, int]:
+    name, places = table.name, _columns(header)
     if not places:
-        header = text.lstrip("\r\n").partition("\n")[0].strip("\r")
         raise InvalidInputError(
             f"label: expected the columns image,label in {name!r}; got the first line "
             f"{header[:120]!r}"
         )
     delimiter, image_at, label_at = places
     labels: dict[str, int] = {}
-    for number, row in _table(name, text.lstrip("\r\n"), delimiter):
+    body = rows(archive, table, delimiter)
+    next(body, None)
+    for number, row in body:
         where = f"label: row {number} of {name!r}"
         if len(row) <= max(image_at, label_at) or not row[image_at].strip():
             raise InvalidInputError(f"{where}: expected image and label; got {row[:4]!r:.120}")
         image, label = row[image_at].strip(), _label(where, row[label_at], classes)
+        if len(image) > MAX_NAME:
+            raise InvalidInputError(
+                f"{where}: expected a name of at most {MAX_NAME} characters; got {len(image)}"
+            )
         if labels.setdefault(image, label) != label:
             raise InvalidInputError(
                 f"{where}: expected one label for image {image[:120]!r}; got {labels[image]} and "
@@ -168,19 +200,6 @@ def _rows(name: str, text: str, classes: int) -> dict[str, int]:
     if not labels:
         raise InvalidInputError(f"label: expected at least one image in {name!r}; got none")
     return labels
-
-
-def _table(name: str, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
-    try:
-        next(reader)
-        for row in reader:
-            if any(field.strip() for field in row):
-                yield reader.line_num, row
-    except csv.Error as error:
-        raise InvalidInputError(
-            f"label: expected a readable csv; got {error} in row {reader.line_num} of {name!r}"
-        ) from None
 
 
 def _label(where: str, text: str, classes: int) -> int:

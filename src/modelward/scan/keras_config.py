@@ -159,7 +159,12 @@ def check_config(config: dict[str, Any]) -> None:
     Raises:
         AssessmentError: The message names the class or function and the layer it is in.
     """
-    for found in problems(config):
+    try:
+        found = next(problems(config), None)
+    except RecursionError:
+        # the text of a value that nests about as deep as json.loads still takes
+        found = _too_deep("the model")
+    if found:
         raise AssessmentError(
             f"model: expected standard Keras layers only; got {found.what} in {found.where}, which "
             f"is refused because {found.reason}; rebuild the model from standard layers"
@@ -176,8 +181,7 @@ def problems(config: dict[str, Any], *, training: bool = False) -> Iterator[Prob
     classes = _CLASSES | frozenset(_TRAINING.split()) if training else _CLASSES
     for where, node, depth in _nodes(config, "model", 0):
         if depth > MAX_DEPTH:
-            reason = f"it is deeper than {MAX_DEPTH}"
-            yield Problem("MW-KER-004", Level.MEDIUM, where, "nesting", reason)
+            yield _too_deep(where)
             return
         if "class_name" in node:
             yield from _class_problems(where, node, classes)
@@ -188,6 +192,11 @@ def problems(config: dict[str, Any], *, training: bool = False) -> Iterator[Prob
             if key in _WIDTH_KEYS and _largest(value) > MAX_WIDTH:
                 what, reason = f"{key} {_largest(value)}", f"it is above {MAX_WIDTH}"
                 yield Problem("MW-KER-004", Level.MEDIUM, where, what, reason)
+
+
+def _too_deep(where: str) -> Problem:
+    reason = f"it is deeper than {MAX_DEPTH}"
+    return Problem("MW-KER-004", Level.MEDIUM, where, "nesting", reason)
 
 
 def _nodes(value: Any, where: str, depth: int) -> Iterator[tuple[str, dict[str, Any], int]]:
@@ -269,6 +278,12 @@ def _does_harm(module: object, function: object) -> bool:
 
 
 def _largest(value: Any) -> int:
-    if isinstance(value, list):
-        return max(map(_largest, value), default=0)
-    return value if isinstance(value, int) else 0
+    """The largest number in lists of any depth; json.loads takes deeper ones than recursion."""
+    largest, pending = 0, [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, list):
+            pending.extend(item)
+        elif isinstance(item, int):
+            largest = max(largest, item)
+    return largest
