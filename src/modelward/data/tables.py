@@ -14,6 +14,8 @@ __all__ = ["Row", "first_line", "rows"]
 MAX_CSV_BYTES = 32 * 2**20
 MAX_ROW = 2**20
 """Characters of one row. csv bounds a field (131,072), but neither their number nor a line."""
+MAX_LINES = 1_000_000
+"""With the empty ones; ten times as many as there may be images."""
 HEAD_BYTES = 64 * 2**10
 """The first line stands in these."""
 
@@ -123,6 +125,7 @@ class _Lines:
     def __init__(self, text: io.TextIOWrapper, name: str) -> None:
         self._text = text
         self._name = name
+        self._count = 0
         self.used = 0
 
     def __iter__(self) -> "_Lines":
@@ -138,4 +141,9 @@ class _Lines:
             )
         if not line:
             raise StopIteration
+        self._count += 1
+        if self._count > MAX_LINES:
+            raise PayloadTooLargeError(
+                f"label: expected at most {MAX_LINES} lines in {self._name!r}; got more"
+            )
         return line
