@@ -11,6 +11,7 @@ from modelward.domain import (
 )
 
 __all__ = [
+    "ALIVE",
     "ANALYSE",
     "CANCEL",
     "DELETE_MODEL",
@@ -20,9 +21,14 @@ __all__ = [
     "KEY_LIST",
     "KEY_REVOKE",
     "KEY_ROTATE",
+    "METRICS",
+    "NOT_YET",
+    "READY",
     "REGISTER",
     "REPORT",
-    "UPLOAD",
+    "STATUS",
+    "UPLOAD_POST",
+    "UPLOAD_PUT",
 ]
 
 _ERROR = {
@@ -48,9 +54,29 @@ _KEY_ID = {"name": "key_id", "in": "path", "required": True, "schema": {"type": 
 _JOB_ID = {"name": "job_id", "in": "query", "required": True, "schema": {"type": "string"}}
 
 
-def _responses(success: str, *codes: int) -> dict[str, Any]:
+_ANY = (431, 503)
+"""Any call: too large a header; too many connections, or a database that is not there."""
+_BODY = (400, 408, 413)
+"""Any call with a body: not readable, too slow, too large."""
+_JSON = {"application/json": {"schema": {"type": "object"}}}
+_FILES = {
+    kind: {"schema": {"type": "string", "format": "binary"}}
+    for kind in (
+        "application/json", "application/pdf", "application/xml", "application/zip", "text/plain",
+    )
+}  # fmt: skip
+_REPORT_TYPES = {"type": "string", "enum": [kind.value for kind in ReportType]}
+
+
+def _errors(*codes: int) -> dict[str, Any]:
+    """What the document says about status codes whose body is the error object."""
     error = {"description": "Error", "content": {"application/json": {"schema": _ERROR}}}
-    return {"200": {"description": success}, **{str(code): error for code in codes}}
+    return {str(code): error for code in sorted({*_ANY, *codes})}
+
+
+def _responses(success: str, *codes: int, content: dict[str, Any] | None = None) -> dict[str, Any]:
+    found = {"description": success, "content": _JSON if content is None else content}
+    return {"200": found, **_errors(429, *codes)}
 
 
 def _json_body(example: dict[str, Any]) -> dict[str, Any]:
@@ -62,14 +88,14 @@ _FIRST = sorted(SUPPORTED)[0]
 
 KEYS: dict[str, Any] = {
     "parameters": [{**_ORGANISATION, "required": True}],
-    "responses": _responses('`{"x_api_key": "..."}`', 401, 403, 429),
+    "responses": _responses('`{"x_api_key": "..."}`', 401, 403, 507),
 }
 REGISTER: dict[str, Any] = {
     "parameters": [{**_ORGANISATION, "required": True}, _KEY],
     "requestBody": _json_body({"task_type": _FIRST[0].value, "analysis_type": _FIRST[1].value}),
-    "responses": _responses("Model id, upload URLs, sample request", 400, 401, 412, 413, 429),
+    "responses": _responses("Model id, upload URLs, sample request", *_BODY, 401, 403, 412, 507),
 }
-UPLOAD: dict[str, Any] = {
+_UPLOAD: dict[str, Any] = {
     "parameters": [
         _MODEL_ID,
         _SLOT,
@@ -97,10 +123,15 @@ UPLOAD: dict[str, Any] = {
             },
         },
     },
-    "responses": {
-        **_responses("Received (PUT)", 400, 403, 404, 409, 413),
-        "204": {"description": "Received (POST)"},
-    },
+}
+_UPLOAD_ERRORS = _errors(*_BODY, 403, 404, 409, 429, 507)
+UPLOAD_PUT: dict[str, Any] = {
+    **_UPLOAD,
+    "responses": {"200": {"description": "Received"}, **_UPLOAD_ERRORS},
+}
+UPLOAD_POST: dict[str, Any] = {
+    **_UPLOAD,
+    "responses": {"204": {"description": "Received"}, **_UPLOAD_ERRORS},
 }
 _IDEMPOTENCY = {
     "name": "Idempotency-Key",
@@ -116,22 +147,30 @@ ANALYSE: dict[str, Any] = {
     "requestBody": _json_body(sample_payload(*_FIRST, UploadDialect.POST)),
     "responses": _responses(
         "Job id, monitor link, echo of the parameters; the job is on the disk",
-        *(400, 403, 404, 409, 412, 413, 429, 503, 507),
+        *(*_BODY, 403, 404, 409, 412, 507),
     ),
 }
 CANCEL: dict[str, Any] = {
     "parameters": [{**_JOB_ID, "in": "path"}, _ORGANISATION, _KEY],
-    "responses": _responses("State of the job, which is cancelled", 403, 404, 409, 429, 503, 507),
+    "responses": _responses("State of the job, which is cancelled", 403, 404, 409, 507),
 }
 DELETE_MODEL: dict[str, Any] = {
     "parameters": [_MODEL_ID, _ORGANISATION, _KEY],
     "responses": _responses(
-        "What was removed: model id, number of jobs, files and bytes", 403, 404, 409, 429, 503, 507
+        "What was removed: model id, number of jobs, files and bytes", 403, 404, 409, 507
     ),
 }
 JOB: dict[str, Any] = {
     "parameters": [_ORGANISATION, _KEY, _JOB_ID],
     "responses": _responses("State of the job", 400, 403, 404),
+}
+STATUS: dict[str, Any] = {
+    "parameters": [_ORGANISATION, _KEY, _JOB_ID],
+    # Too frequent calls are delayed, so there is no 429.
+    "responses": {
+        "200": {"description": "State of every stage", "content": _JSON},
+        **_errors(400, 403, 404),
+    },
 }
 REPORT: dict[str, Any] = {
     "parameters": [
@@ -143,7 +182,7 @@ REPORT: dict[str, Any] = {
             "in": "query",
             "required": True,
             "description": "In any case",
-            "schema": {"type": "string", "enum": [kind.value for kind in ReportType]},
+            "schema": _REPORT_TYPES,
         },
         {
             "name": "file_format",
@@ -152,25 +191,44 @@ REPORT: dict[str, Any] = {
             "schema": {"type": "integer", "default": 0, "minimum": 0, "maximum": 4},
         },
     ],
-    "responses": _responses("The file", 400, 403, 404, 409, 412, 429),
+    "responses": _responses("The file", 400, 403, 404, 409, 412, content=_FILES),
+}
+NOT_YET: dict[str, Any] = {
+    "parameters": [_ORGANISATION, _KEY],
+    "responses": _errors(403, 412, 429),
+}
+ALIVE: dict[str, Any] = {
+    "responses": {"200": {"description": "It answers", "content": _JSON}, **_errors()}
+}
+READY: dict[str, Any] = {
+    "responses": {
+        "200": {"description": "Ready", "content": _JSON},
+        **_errors(),
+        "503": {"description": "Not ready; the checks say why", "content": _JSON},
+    }
+}
+METRICS: dict[str, Any] = {
+    "responses": _responses(
+        "Prometheus' text format", 403, content={"text/plain": {"schema": {"type": "string"}}}
+    )
 }
 KEY_LIST: dict[str, Any] = {
     "parameters": [_ORGANISATION, _KEY],
-    "responses": _responses("The keys without their secrets", 403, 429),
+    "responses": _responses("The keys without their secrets", 403),
 }
 KEY_CREATE: dict[str, Any] = {
     "parameters": [_ORGANISATION, _KEY],
     "requestBody": _json_body(
         {"label": "build server", "role": "submitter", "expires_in_seconds": 7_776_000}
     ),
-    "responses": _responses("The key with its secret", 400, 403, 409, 412, 413, 429),
+    "responses": _responses("The key with its secret", *_BODY, 403, 409, 412, 507),
 }
 KEY_REVOKE: dict[str, Any] = {
     "parameters": [_KEY_ID, _ORGANISATION, _KEY],
-    "responses": _responses("The key", 403, 404, 409, 429),
+    "responses": _responses("The key", 403, 404, 409, 507),
 }
 KEY_ROTATE: dict[str, Any] = {
     "parameters": [_KEY_ID, _ORGANISATION, _KEY],
     "requestBody": {**_json_body({"grace_seconds": 3600}), "required": False},
-    "responses": _responses("The new key with its secret", 400, 403, 404, 409, 412, 413, 429),
+    "responses": _responses("The new key with its secret", *_BODY, 403, 404, 409, 412, 507),
 }

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from modelward.api.docs import JOB, REPORT
+from modelward.api.docs import JOB, REPORT, STATUS
 from modelward.api.errors import json_response
 from modelward.api.requests import caller_of, required_query, service_of
 from modelward.web import file_response
@@ -14,7 +14,7 @@ __all__ = ["router"]
 router = APIRouter(tags=["Jobs"])
 
 
-@router.get("/job_status_detailed", openapi_extra=JOB)
+@router.get("/job_status_detailed", openapi_extra=STATUS)
 async def status(request: Request) -> Response:
     """State of every stage, current status, score; too frequent calls are delayed, not refused."""
     work, organisation = service_of(request).status, caller_of(request).organisation
@@ -32,7 +32,7 @@ async def detail(request: Request) -> Response:
     )
 
 
-@router.get("/get_report", openapi_extra=REPORT)
+@router.get("/get_report", openapi_extra=REPORT, response_class=Response)
 async def report(request: Request) -> Response:
     """A report in one format, all formats in a zip, or an artifact."""
     download = await run_in_threadpool(

@@ -7,7 +7,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from modelward.api.body import drain, receive_upload
-from modelward.api.docs import ANALYSE, KEYS, REGISTER, UPLOAD
+from modelward.api.docs import ANALYSE, KEYS, NOT_YET, REGISTER, UPLOAD_POST, UPLOAD_PUT
 from modelward.api.errors import json_response
 from modelward.api.guard import organisation_of
 from modelward.api.metrics import Metrics
@@ -58,13 +58,24 @@ async def register_model(request: Request) -> Response:
     return json_response({"data": made})
 
 
-@router.put("/upload/{model_id}/{slot}", openapi_extra=UPLOAD, tags=["Models"])
+@router.put(
+    "/upload/{model_id}/{slot}",
+    openapi_extra=UPLOAD_PUT,
+    response_class=Response,
+    tags=["Models"],
+)
 async def put_upload(request: Request) -> Response:
     """Take the archive of one slot as the raw body; answers 200."""
     return await _upload(request)
 
 
-@router.post("/upload/{model_id}/{slot}", openapi_extra=UPLOAD, tags=["Models"])
+@router.post(
+    "/upload/{model_id}/{slot}",
+    openapi_extra=UPLOAD_POST,
+    response_class=Response,
+    status_code=204,
+    tags=["Models"],
+)
 async def post_upload(request: Request) -> Response:
     """Take the archive of one slot as the part `file` of a form; answers 204."""
     return await _upload(request)
@@ -119,13 +130,15 @@ async def _not_yet(request: Request) -> NoReturn:
     )
 
 
-@router.post("/supplychain", tags=["Not supported yet"])
+@router.post("/supplychain", openapi_extra=NOT_YET, status_code=412, tags=["Not supported yet"])
 async def supply_chain(request: Request) -> Response:
     """Not supported yet."""
     await _not_yet(request)
 
 
-@router.post("/generate_model_id", tags=["Not supported yet"])
+@router.post(
+    "/generate_model_id", openapi_extra=NOT_YET, status_code=412, tags=["Not supported yet"]
+)
 async def generate_model_id(request: Request) -> Response:
     """Not supported yet."""
     await _not_yet(request)

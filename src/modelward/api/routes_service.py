@@ -8,6 +8,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from modelward._version import __version__
+from modelward.api.docs import ALIVE, METRICS, READY
 from modelward.api.errors import json_response
 from modelward.api.metrics import METRICS_TYPE
 from modelward.api.requests import service_of
@@ -20,19 +21,19 @@ router = APIRouter(tags=["Service"])
 _FORWARDED = ("x-forwarded-for", "forwarded", "x-real-ip", "via")
 
 
-@router.get("/health")
+@router.get("/health", openapi_extra=ALIVE)
 async def health() -> Response:
     """Whether the service answers."""
     return json_response({"status": "ok", "version": __version__})
 
 
-@router.get("/healthz")
+@router.get("/healthz", openapi_extra=ALIVE)
 async def healthz() -> Response:
     """Whether the process answers; looks at nothing else."""
     return json_response({"status": "ok"})
 
 
-@router.get("/readyz", responses={503: {"description": "Not ready; the checks say why"}})
+@router.get("/readyz", openapi_extra=READY)
 async def readyz(request: Request) -> Response:
     """Whether work can be taken: database writable, jobs being started, disk not full."""
     checks = await run_in_threadpool(service_of(request).readiness.checks)
@@ -41,7 +42,7 @@ async def readyz(request: Request) -> Response:
     return json_response(content, 200 if ready else 503)
 
 
-@router.get("/metrics", responses={403: {"description": "Not for this caller"}})
+@router.get("/metrics", openapi_extra=METRICS, response_class=Response)
 async def metrics(request: Request) -> Response:
     """Figures in Prometheus' text format; for this machine, or for holders of the token."""
     _check_operator(request)
