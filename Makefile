@@ -13,8 +13,11 @@ DEMO_ARGS ?=
 # a third faster than threads that sleep at once.
 export GOMP_SPINCOUNT ?= 50000
 PYTEST_ARGS ?=
+# Seconds of coverage-guided fuzzing for each reader of uploads.
+FUZZ_SECONDS ?= 120
+FUZZ_ARGS ?=
 
-.PHONY: help demo quick setup setup-dev tensorflow vendor check test bench clean
+.PHONY: help demo quick setup setup-dev tensorflow vendor check test bench fuzz clean
 
 help:
 	@echo "make demo        set up and run the MNIST reference (DEMO_ARGS=... are passed on)"
@@ -22,6 +25,7 @@ help:
 	@echo "make test        set up and run every check"
 	@echo "make check       formatting, lint, types, import directions"
 	@echo "make bench       benchmarks, each against a peer in the same run"
+	@echo "make fuzz        long fuzzing of readers and HTTP (FUZZ_SECONDS=... for each reader)"
 	@echo "make clean       remove the environments"
 
 $(VENV)/bin/python:
@@ -36,6 +40,10 @@ $(VENV)/.run: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.run
 	$(BIN)/python $(PIP_INSTALL) -c constraints.txt -e ".[all,dev]"
+	@touch $@
+
+$(VENV)/.fuzz: $(VENV)/.dev
+	$(BIN)/python $(PIP_INSTALL) -c constraints.txt -e ".[fuzz]"
 	@touch $@
 
 # TensorFlow lives apart: it is large, and only checks of file compatibility need it.
@@ -73,6 +81,10 @@ test: setup-dev tensorflow vendor check
 
 bench: setup-dev
 	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file --quick || exit 1; done
+
+# Findings, and how to replay them, are left in the folder fuzz-findings.
+fuzz: $(VENV)/.fuzz
+	$(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS) $(FUZZ_ARGS)
 
 clean:
 	rm -rf $(VENV) .venv-tf .venv-vendor

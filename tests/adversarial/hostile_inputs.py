@@ -17,6 +17,7 @@ from PIL import Image
 from readers import keras_zip, zipped
 
 __all__ = [
+    "SOUND",
     "configs",
     "csvs",
     "hostile_zips",
@@ -236,7 +237,7 @@ def images(draw: st.DrawFn) -> bytes:
     return draw(st.sampled_from(heads)) + draw(st.binary(max_size=40))
 
 
-_SOUND = [
+SOUND = [
     zipped({"label.csv": b"image,label\n0.png,1\n", "data/0.png": _picture("PNG"), "m.h5": b"x"}),
     zipped({"a/label.csv": b"image,label\n" + b"0.png,1\n" * 50}, zipfile.ZIP_DEFLATED),
     keras_zip(b'{"class_name": "Sequential", "config": {"name": "s", "layers": []}}'),
@@ -251,7 +252,7 @@ _SOUND = [
 @st.composite
 def mutated(draw: st.DrawFn) -> bytes:
     """Sound files of every kind with some bytes changed, cut, doubled or put in."""
-    content = bytearray(draw(st.sampled_from(_SOUND)))
+    content = bytearray(draw(st.sampled_from(SOUND)))
     for _ in range(draw(st.integers(0, 6))):
         at = draw(st.integers(0, max(0, len(content) - 1)))
         kind = draw(st.integers(0, 3))
