@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
+import h5py
 import numpy as np
 from hypothesis import strategies as st
 from PIL import Image
@@ -237,7 +238,20 @@ def images(draw: st.DrawFn) -> bytes:
     return draw(st.sampled_from(heads)) + draw(st.binary(max_size=40))
 
 
+def _weights(**options: Any) -> bytes:
+    """A small HDF5 file as Keras writes it."""
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w", **options) as file:
+        file.attrs["model_config"] = '{"class_name": "Sequential", "config": {"layers": []}}'
+        group = file.create_group("model_weights/dense/dense")
+        group.create_dataset("kernel:0", data=np.ones((3, 2), "f4"))
+        group.create_dataset("bias:0", data=np.zeros(40, "f4"), chunks=(8,), compression="gzip")
+    return buffer.getvalue()
+
+
 SOUND = [
+    _weights(),
+    _weights(libver="latest"),
     zipped({"label.csv": b"image,label\n0.png,1\n", "data/0.png": _picture("PNG"), "m.h5": b"x"}),
     zipped({"a/label.csv": b"image,label\n" + b"0.png,1\n" * 50}, zipfile.ZIP_DEFLATED),
     keras_zip(b'{"class_name": "Sequential", "config": {"name": "s", "layers": []}}'),

@@ -26,6 +26,11 @@ def _zip(members: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
+def report_of(what: str, kind: str) -> bytes:
+    """What stands for a report; JSON that parses."""
+    return f'{{"report": "{what}"}}'.encode() if kind == "json" else f"{what} {kind}".encode()
+
+
 def _misbehave(context: StageContext) -> None:
     behaviour = context.payload.get("behaviour")
     if behaviour == "refuse":
@@ -74,7 +79,7 @@ def query(context: StageContext) -> None:
 def score(context: StageContext) -> None:
     context.publish(score=SCORE)
     for kind in ("json", "txt", "xml", "pdf"):
-        context.put_artifact(f"Vulnerability.{kind}", f"vulnerability {kind}".encode())
+        context.put_artifact(f"Vulnerability.{kind}", report_of("vulnerability", kind))
     samples = context.workdir / "samples.zip"
     samples.write_bytes(_zip({f"{n}.png": b"\x89PNG" for n in range(25)}))
     context.put_artifact("Attack_samples.zip", samples)
@@ -88,7 +93,7 @@ def defend(context: StageContext) -> None:
     if threshold > 0 and threshold >= SCORE:
         context.decline_defense()
     for kind in ("json", "txt", "xml", "pdf"):
-        context.put_artifact(f"Defense.{kind}", f"defense {kind}".encode())
+        context.put_artifact(f"Defense.{kind}", report_of("defense", kind))
     context.put_artifact(
         "Defense_artifact.zip", _zip({"predict.py": b"", "defense_model.h5": b"detector"})
     )

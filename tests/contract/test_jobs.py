@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from live_service import PAYLOAD, Live, make_archives, make_zip, run_live
+from noop_worker import report_of
 
 STAGES = (
     "ModelExploration_Status",
@@ -89,7 +90,7 @@ def test_defense_made(live: Live) -> None:
         assert members(packed.content) == {f"{name}.{k}" for k in ("txt", "pdf", "json", "xml")}
         for number, kind in ((1, "txt"), (2, "pdf"), (3, "json"), (4, "xml")):
             answer = live.get("/get_report", job_id=job, report_type=report, file_format=number)
-            assert answer.content == f"{name.lower()} {kind}".encode()
+            assert answer.content == report_of(name.lower(), kind)
             assert kind in answer.headers["content-disposition"]
     expected = {
         "Defense_artifact": {"predict.py", "defense_model.h5"},
@@ -113,7 +114,7 @@ def test_defense_not_made(live: Live, threshold: object) -> None:
         assert answer.status_code == 404
         assert "threshold" in answer.json()["message"]
     answer = live.get("/get_report", job_id=job, report_type="Vulnerability", file_format=3)
-    assert answer.content == b"vulnerability json"
+    assert answer.json() == {"report": "vulnerability"}
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 TESTS = HERE.parent
-READERS = ["zip", "csv", "labels", "image", "gate", "config", "payload", "pickle", "scan"]
+READERS = ["zip", "csv", "labels", "image", "gate", "config", "payload", "hdf5", "pickle", "scan"]
 PROPERTIES = [
     TESTS / "adversarial" / "test_fuzz_readers.py",
     TESTS / "contract" / "test_openapi_generated.py",

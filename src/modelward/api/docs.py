@@ -59,12 +59,10 @@ _ANY = (431, 503)
 _BODY = (400, 408, 413)
 """Any call with a body: not readable, too slow, too large."""
 _JSON = {"application/json": {"schema": {"type": "object"}}}
-_FILES = {
+_FILES = _JSON | {
     kind: {"schema": {"type": "string", "format": "binary"}}
-    for kind in (
-        "application/json", "application/pdf", "application/xml", "application/zip", "text/plain",
-    )
-}  # fmt: skip
+    for kind in ("application/pdf", "application/xml", "application/zip", "text/plain")
+}
 _REPORT_TYPES = {"type": "string", "enum": [kind.value for kind in ReportType]}
 
 
