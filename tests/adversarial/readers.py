@@ -25,6 +25,7 @@ from modelward.domain import (
 )
 from modelward.scan import (
     Limits,
+    Outcome,
     ScanReport,
     Verdict,
     check_config,
