@@ -278,6 +278,19 @@ def test_a_group_that_contains_itself(honest: Callable[[str], Path]):
     load(path)  # read once, not for ever
 
 
+def test_an_object_that_cannot_be_read(honest: Callable[[str], Path]):
+    path = honest(".h5")
+    with h5py.File(path, "r") as file:
+        names: list[str] = []
+        file.visititems(lambda name, node: names.append(name) if "kernel" in name else None)
+        at = h5py.h5o.get_info(file[names[0]].id).addr
+    content = bytearray(path.read_bytes())
+    content[at : at + 8] = bytes(8)
+    path.write_bytes(content)
+    with pytest.raises(AssessmentError, match="an object that cannot be read at '/model_weights"):
+        load(path)
+
+
 def test_keras_archive_bomb(tmp_path: Path, honest: Callable[[str], Path]):
     path = honest(".keras")
     with zipfile.ZipFile(path) as archive:

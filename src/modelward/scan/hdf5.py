@@ -63,6 +63,9 @@ def hdf5_problems(file: Any, length: int) -> Iterator[Hdf5Problem]:
                 yield Hdf5Problem("MW-H5-001", where, "a link to another object or file")
                 continue
             node = group.get(name)
+            if node is None:  # h5py's answer for an object that it cannot open
+                yield Hdf5Problem("MW-H5-002", where, "an object that cannot be read")
+                continue
             address = h5py.h5o.get_info(node.id).addr
             if address in seen:
                 continue
