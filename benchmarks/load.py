@@ -37,6 +37,7 @@ sys.path.insert(0, str(CONTRACT))
 
 import httpx  # noqa: E402
 import test_upload_memory as big  # noqa: E402
+from _load_order import unfairness  # noqa: E402
 from live_service import BASE, PAYLOAD, Live, make_archives, run_live  # noqa: E402
 
 SENDERS = 8
@@ -144,38 +145,6 @@ def wait_for_end(live: Live) -> None:
             )
         time.sleep(1)
     raise SystemExit(f"jobs are still open after {MOST_SECONDS} s")
-
-
-def unfairness(jobs: list[tuple[int, float, float]]) -> Counter[int]:
-    """How often one other organisation was served, at most, while a first job waited.
-
-    Args:
-        jobs: (organisation, created, started) of every job that was started.
-
-    Returns:
-        Number of jobs by that count. Round robin never gives more than 1, or 2 where jobs run at
-        the same time: those that were started when an organisation came do not count as waiting.
-    """
-    by_start = sorted(jobs, key=lambda job: job[2])
-    times = [started for _, _, started in by_start]
-    last: dict[int, float] = {}
-    found: Counter[int] = Counter()
-    for organisation, created, started in by_start:
-        head_since = max(created, last.get(organisation, 0.0))
-        served: Counter[int] = Counter()
-        at = len(times)
-        for position in range(len(times)):
-            if times[position] > head_since:
-                at = position
-                break
-        for other, _, when in by_start[at:]:
-            if when >= started:
-                break
-            if other != organisation:
-                served[other] += 1
-        found[max(served.values(), default=0)] += 1
-        last[organisation] = started
-    return found
 
 
 def check_jobs(crowd: Crowd) -> bool:
