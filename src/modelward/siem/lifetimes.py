@@ -11,6 +11,8 @@ from typing import Any
 __all__ = ["UNSETTLED", "look_after", "send_for_ever"]
 
 LIFE_LOG = logging.getLogger("modelward.siem")
+LAST_SECONDS = 2.0
+"""For all together, at the end of the interpreter."""
 DELIVERIES: Any = weakref.WeakSet()
 """All that live, for forks and the end of the interpreter."""
 UNSETTLED: set[Any] = set()
@@ -20,7 +22,7 @@ HELD: list[Any] = []
 FORKING = threading.Lock()
 """Two threads may fork at the same time."""
 HOOKS: list[str] = []
-REST_SECONDS, LAST_SECONDS = 0.2, 2.0
+REST_SECONDS = 0.2
 
 
 def look_after(delivery: Any) -> None:

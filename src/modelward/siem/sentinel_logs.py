@@ -1,10 +1,9 @@
 """Microsoft Sentinel through the Logs Ingestion API: endpoint, data collection rule, credential."""
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
-from modelward.siem.transport import BUSY, SLOW_RETRY_SECONDS, Outcome, checked_url, shortened, told
+from modelward.siem.transport import BUSY, SLOW_RETRY_SECONDS, Outcome, checked_url, shortened
 
 __all__ = ["COLUMNS", "SentinelLogs"]
 
@@ -25,10 +24,6 @@ COLUMNS = {
     "rows": "rows_d",
 }
 """Field -> column of the stream: the names that the published parser reads from the table."""
-
-
-SETTINGS_WORDS = re.compile(r"stream|data ?collection ?rule|\bdcr", re.IGNORECASE)
-"""A refusal with such words is about the rule or the stream: no event is to blame for it."""
 
 
 class SentinelLogs:
@@ -120,12 +115,12 @@ def row_of(event: dict[str, Any]) -> dict[str, Any]:
 def outcome_of(error: Any) -> Outcome:
     """What to do about a refusal of the ingestion endpoint."""
     status = error.status_code
-    said = told(str(getattr(error, "message", "")))
+    said = " ".join(str(getattr(error, "message", "")).split())[:200]
     text = f"Azure answered {status} {said}"
     response = getattr(error, "response", None)
     after = str(getattr(response, "headers", {}).get("Retry-After", ""))
-    wait = float(after) if re.fullmatch(r"[0-9]{1,9}", after) else None
-    if status == 413 or (status == 400 and not SETTINGS_WORDS.search(said)):
+    wait = float(after) if after.isdigit() else None
+    if status in (400, 413):
         return Outcome("rejected", text)
     if status in BUSY or status is None:
         return Outcome("retry", text, wait)
