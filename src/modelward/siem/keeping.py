@@ -50,11 +50,12 @@ class Keeper:
         """The one on disk, where it can be used."""
         self._memory: Spool | None = None
         self._queue: deque[tuple[int, str]] = deque()
-        self._queued = self._queued_bytes = 0
+        self._queued = 0
         self._guard = threading.Lock()
         self._draining = threading.Lock()
         self._stuck_since: float | None = None
         self._problem = ""
+        self._queued_bytes = 0
 
     @property
     def spools(self) -> list[Spool]:
@@ -108,9 +109,9 @@ class Keeper:
             fits = self.in_memory + count <= self._memory_most
             fits = fits and self._queued_bytes + len(body) <= MEMORY_BYTES
             if fits:
+                self._queued_bytes += len(body)
                 self._queue.append((count, body))
                 self._queued += count
-                self._queued_bytes += len(body)
                 self.overflowed += count
         if not fits:
             self.drop(count, f"the memory queue is full and the spool refuses: {reason}")
