@@ -334,10 +334,14 @@ SPLUNK = {"siem_splunk_url": "https://s.example:8088", "siem_splunk_authorizatio
         (
             {
                 "siem_sentinel_endpoint": "https://e.example",
-                "siem_sentinel_dcr": "d",
+                "siem_sentinel_dcr": "dcr-0123",
                 "siem_sentinel_stream": " ",
             },
             "siem_sentinel_stream",
+        ),
+        (
+            {"siem_sentinel_endpoint": "https://e.example", "siem_sentinel_dcr": "d"},
+            "siem_sentinel_dcr",
         ),
     ],
 )
