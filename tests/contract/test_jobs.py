@@ -29,8 +29,8 @@ def states(status: dict[str, Any]) -> list[str]:
     return [status[name] for name in STAGES]
 
 
-def worker_of(live: Live) -> int:
-    found = re.search(r"runs as process (\d+)", live.log.read_text())
+def worker_of(live: Live, job: str = ".*") -> int:
+    found = re.search(rf"job {job} runs as process (\d+)", live.log.read_text())
     assert found
     return int(found[1])
 

@@ -102,12 +102,18 @@ def run_server(
 
     Raises:
         InvalidInputError: The address is taken.
+        UnavailableError: The data folder cannot be used.
     """
     listener = _listen(settings)
     settings = settings.model_copy(update={"port": int(listener.getsockname()[1])})
     password = settings.ssl_keyfile_password
+    try:
+        app = create_app(settings, worker_command=worker_command)
+    except BaseException:
+        listener.close()
+        raise
     config = uvicorn.Config(
-        create_app(settings, worker_command=worker_command),
+        app,
         log_config=_log_config(settings.log_level),
         log_level=settings.log_level,
         ssl_certfile=str(settings.ssl_certfile) if settings.ssl_certfile else None,

@@ -251,6 +251,10 @@ class Dispatcher:
                 # The next start finds it marked running, and queues it.
                 _LOG.exception("job %s", worker.job_id)
         self._workers.clear()
+        try:
+            self._tell()
+        except UnavailableError:
+            _LOG.exception("ends of jobs are told at the next start")
 
 
 def _mib(count: int) -> str:

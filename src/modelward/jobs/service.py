@@ -269,7 +269,7 @@ def check_folder(settings: Settings) -> None:
             probe = data / f".probe-{secrets.token_hex(6)}"
             probe.write_bytes(b"modelward")
             probe.unlink()
-        except NotADirectoryError as error:
+        except (FileExistsError, NotADirectoryError) as error:
             raise UnavailableError(f"data folder {data}: expected a folder; {error}") from error
     check_database(data)
 
