@@ -220,6 +220,13 @@ def test_serve_refuses_a_read_only_folder(tmp_path: Path) -> None:
     assert "expected to be writable" in done.stderr and "Traceback" not in done.stderr
 
 
+def test_serve_refuses_a_folder_that_another_server_uses(service: Service) -> None:
+    data = str(service.service.settings.data)
+    done = CliRunner().invoke(commands, ["serve", "--data", data, "--port", "0"])
+    assert done.exit_code == 2
+    assert "another server uses it" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_folder_that_is_a_file(tmp_path: Path) -> None:
     path = tmp_path / "data"
     path.write_text("x")

@@ -53,6 +53,7 @@ class AssessmentService:
     Raises:
         UnavailableError: The data folder cannot be written, or its database is damaged; the
             message says what to do.
+        ConflictError: Another server works on the same data folder.
     """
 
     def __init__(
@@ -84,12 +85,8 @@ class AssessmentService:
         Raises:
             ConflictError: Another server works on the same data folder.
         """
-        lock = exclusive(self.settings.data / "server.lock", wait=False)
-        if not self._held.enter_context(lock):
-            raise ConflictError(
-                f"data folder {self.settings.data}: expected to be free; another server uses it. "
-                "Stop that one, or name another folder with --data"
-            )
+        if not self._held.enter_context(_server_lock(self.settings)):
+            raise _taken(self.settings)
         self._database.migrate()
         self.uploads.start()
         self._dispatcher.start()
@@ -261,6 +258,7 @@ def check_folder(settings: Settings) -> None:
 
     Raises:
         UnavailableError: It cannot be written, or its database is damaged.
+        ConflictError: Another server works on it.
     """
     data = settings.data
     with disk_errors():
@@ -271,7 +269,21 @@ def check_folder(settings: Settings) -> None:
             probe.unlink()
         except (FileExistsError, NotADirectoryError) as error:
             raise UnavailableError(f"data folder {data}: expected a folder; {error}") from error
-    check_database(data)
+    with _server_lock(settings) as free:
+        if not free:
+            raise _taken(settings)
+        check_database(data)
+
+
+def _server_lock(settings: Settings) -> contextlib.AbstractContextManager[bool]:
+    return exclusive(settings.data / "server.lock", wait=False)
+
+
+def _taken(settings: Settings) -> ConflictError:
+    return ConflictError(
+        f"data folder {settings.data}: expected to be free; another server uses it. Stop that "
+        "one, or name another folder with --data"
+    )
 
 
 def create_organisation(settings: Settings, name: str) -> Credentials:
