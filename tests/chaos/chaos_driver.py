@@ -35,6 +35,7 @@ from pypdf import PdfReader
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "contract")]
 
+from chaos_server import ATTEMPTS  # noqa: E402
 from chaos_worker import last_value  # noqa: E402
 from live_service import BASE, PAYLOAD, make_archives  # noqa: E402
 
@@ -223,7 +224,7 @@ def _judge(http: httpx.Client, crowd: Crowd, job: Accepted) -> str:
     found = status(http, crowd, job.job_id)
     state = str(found["JobState"])
     if state == "failed":
-        if "of 3, no further is made" not in found["CurrentStatus"]:
+        if f"of {ATTEMPTS}, no further is made" not in found["CurrentStatus"]:
             crowd.problems.append(f"{job.job_id} failed without a good reason: {found}")
         return state
     if state != "succeeded":
