@@ -6,8 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from modelward.attacks import ExtractionPlan, ExtractionResult, extract
+from modelward.attacks import ExtractionPlan, ExtractionResult, Surrogate, extract
+from modelward.attacks.extraction.notebook import arrays_of, load_arrays
+from modelward.attacks.extraction.surrogate import body_spec
 from modelward.domain import Access, QueryBudgetExceededError
+from modelward.nets import build_torch
 from modelward.targets import BudgetedTarget
 
 SHAPE = (8, 8, 1)
@@ -106,6 +109,19 @@ def test_notes_of_another_attack_are_ignored(undisturbed: ExtractionResult) -> N
         _assert_same(undisturbed, extract(_target(), _plan(), _nothing, Book()))
         book.last = None
         _assert_same(undisturbed, extract(_target(), _plan(), _nothing, book))
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (28, 28, 3), (96, 96, 3)])
+def test_a_frozen_surrogate_comes_back_from_its_arrays(shape: tuple[int, int, int]) -> None:
+    """Also where images are averaged down before the part that is trained."""
+    spec = body_spec(shape, 4)
+    frozen = Surrogate.of_body(shape, 4, build_torch(spec, 1))
+    other = build_torch(spec, 2)
+    load_arrays(other, arrays_of(frozen.body, "mark5/") | {"unrelated": np.zeros(1)}, "mark5/")
+    images = np.random.default_rng(0).random((3, *shape), np.float32)
+    np.testing.assert_array_equal(
+        Surrogate.of_body(shape, 4, other.eval()).predict(images), frozen.predict(images)
+    )
 
 
 def test_more_cannot_be_charged_than_the_budget_holds() -> None:
