@@ -64,6 +64,26 @@ class Settings(BaseSettings):
     """Life of the links to the monitor page."""
     max_jobs: int = Field(default=1, ge=1)
     """Jobs that run at the same time; further ones wait."""
+    job_attempts: int = Field(default=3, ge=1)
+    """Starts of a worker for one job; after that many that ended before the job, it fails."""
+    job_max_seconds: float = Field(default=86_400, gt=0)
+    """Wall time of one job, over all of its attempts; a job above it is ended."""
+    job_max_memory_bytes: int | None = Field(default=None, gt=0)
+    """Memory of one job's processes together; None: four fifths of the machine's memory."""
+    disk_reserve_bytes: int = Field(default=256 * 1024**2, ge=0)
+    """With less free space than this in the data folder no job is started."""
+    queue_max_jobs: int = Field(default=1_000, ge=1)
+    """Jobs that may wait; further analysis requests get 429."""
+    queue_max_jobs_per_organisation: int = Field(default=100, ge=1)
+    """Jobs of one organisation that may wait."""
+    checkpoint_seconds: float = Field(default=10, ge=0)
+    """Pause between two checkpoints inside a stage; the end of a stage is always kept."""
+    shutdown_grace_seconds: float = Field(default=6, ge=0)
+    """How long an orderly stop waits for running jobs to reach a checkpoint."""
+    retention_days: float | None = Field(default=None, gt=0)
+    """Age at which uploads and artifacts of ended jobs are removed; None: never."""
+    database_wait_seconds: float = Field(default=10, gt=0)
+    """How long a call waits for the database's write lock before it answers 503."""
     worker_nice: int = Field(default=10, ge=0, le=19)
     """Niceness of job processes, so that the service stays quick beside them."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -9,9 +9,10 @@ import signal
 import sys
 import time
 import zipfile
+from collections.abc import Callable
 
 from modelward.domain import AssessmentError, Stage
-from modelward.jobs import Pipeline, StageContext, register
+from modelward.jobs import Pipeline, Snapshot, StageContext, register
 from modelward.jobs.worker import main
 
 SCORE, ACCURACY = 0.734, 0.9931
@@ -35,15 +36,56 @@ def _misbehave(context: StageContext) -> None:
         os._exit(7)
     if behaviour == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
-    if behaviour == "burn":
-        end = time.monotonic() + float(context.payload.get("seconds", 5))
-        while time.monotonic() < end:
-            context.progress(0.5, "Burning")
-    if behaviour == "block":
-        release = context.workdir.parent.parent / "release"
-        while not release.exists():
-            context.progress(0.25, "Held <b>back</b>")
+    if behaviour in _SLOW:
+        _SLOW[behaviour](context)
+
+
+def _hog(context: StageContext) -> None:
+    hoard = []
+    while True:
+        hoard.append(bytearray(os.urandom(2**20)) * 20)
+        context.progress(0.5, "Hoarding")
+        time.sleep(0.05)
+
+
+def _burn(context: StageContext) -> None:
+    end = time.monotonic() + float(context.payload.get("seconds", 5))
+    while time.monotonic() < end:
+        context.progress(0.5, "Burning")
+
+
+def _block(context: StageContext) -> None:
+    release = context.workdir.parent.parent / "release"
+    while not release.exists():
+        context.progress(0.25, "Held <b>back</b>")
+        time.sleep(0.05)
+
+
+def _steps(context: StageContext) -> None:
+    """Many small steps with a note after each; waits for leave after the third."""
+    found = context.recall("steps")
+    done = int(found.values["done"]) if found else 0
+    folder = context.workdir.parent.parent
+    while done < 6:
+        done += 1
+        with (folder / f"{context.job_id}.trace").open("a") as file:
+            file.write(f"step{done}\n")
+        context.note("steps", Snapshot({"done": done}))
+        while done == 3 and not (folder / "release").exists() and not context.stopping():
+            context.progress(done / 6, f"Step {done}")
             time.sleep(0.05)
+
+
+_SLOW = {"hog": _hog, "burn": _burn, "block": _block, "steps": _steps}
+
+
+def _traced(work: Callable[[StageContext], None]) -> Callable[[StageContext], None]:
+    def run(context: StageContext) -> None:
+        with (context.workdir.parent.parent / f"{context.job_id}.trace").open("a") as file:
+            file.write(f"{work.__name__}\n")
+        work(context)
+
+    return run
 
 
 def explore(context: StageContext) -> None:
@@ -87,12 +129,14 @@ def defend(context: StageContext) -> None:
 def build() -> Pipeline:
     return Pipeline(
         stages=(
-            (Stage.MODEL_EXPLORATION, explore),
-            (Stage.SANITY_CHECK, check),
-            (Stage.QUERY_GENERATOR, query),
-            (Stage.VULNERABILITY_ENGINE, score),
-            (Stage.DEFENSE_REPORT, defend),
-        )
+            (Stage.MODEL_EXPLORATION, _traced(explore)),
+            (Stage.SANITY_CHECK, _traced(check)),
+            (Stage.QUERY_GENERATOR, _traced(query)),
+            (Stage.VULNERABILITY_ENGINE, _traced(score)),
+            (Stage.DEFENSE_REPORT, _traced(defend)),
+        ),
+        save=lambda _context, _stage: Snapshot(),
+        restore=lambda _context, _stage, _left: None,
     )
 
 

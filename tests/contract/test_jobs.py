@@ -29,8 +29,8 @@ def states(status: dict[str, Any]) -> list[str]:
     return [status[name] for name in STAGES]
 
 
-def worker_of(live: Live) -> int:
-    found = re.search(r"runs as process (\d+)", live.log.read_text())
+def worker_of(live: Live, job: str = ".*") -> int:
+    found = re.search(rf"job {job} runs as process (\d+)", live.log.read_text())
     assert found
     return int(found[1])
 
@@ -40,6 +40,11 @@ def wait_for_end(process: int) -> None:
         for _ in range(200):
             os.kill(process, 0)
             time.sleep(0.05)
+
+
+def stages_run(data: Path, job: str) -> list[str]:
+    """Stages that any worker of a job began, in order."""
+    return (data / f"{job}.trace").read_text().split()
 
 
 def members(content: bytes) -> set[str]:
@@ -125,6 +130,8 @@ def test_failure_marks_the_stage_and_all_later_ones(live: Live, behaviour: str, 
     status = live.wait(job)
     assert states(status) == ["completed", "passed", "failed", "failed", "na", "failed", "na"]
     assert words in status["CurrentStatus"]
+    # a process that died may do better the next time; a job that is refused will not
+    assert status["Attempts"] == (3 if behaviour in ("exit", "kill") else 1)
     assert status["VulnerabiltyScore"] == "na"
     answer = live.get("/get_report", job_id=job, report_type="Vulnerability")
     assert answer.status_code == 404
@@ -208,7 +215,7 @@ def test_gate_refuses_and_creates_nothing(live: Live, archives: dict[str, bytes]
     assert live.http.put(registered["urls"]["label_upload_url"], content=label).status_code == 200
 
 
-def test_restart_fails_running_jobs_and_keeps_waiting_ones(tmp_path: Path) -> None:
+def test_a_killed_server_leaves_no_worker_and_its_jobs_go_on(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with run_live(data) as live:
         running = live.start_job(behaviour="block")["job_id"]
@@ -220,23 +227,34 @@ def test_restart_fails_running_jobs_and_keeps_waiting_ones(tmp_path: Path) -> No
         live.process.send_signal(signal.SIGKILL)
         live.process.wait()
         wait_for_end(worker)
+    (data / "release").touch()
     with run_live(data) as live:
         live.org_id, live.api_key = headers["Org-Id"], headers["x-api-key"]
         status = live.wait(running)
-        assert status["JobState"] == "failed"
-        assert states(status)[2:4] == ["failed", "failed"]
-        assert "stopped" in status["CurrentStatus"]
+        assert (status["JobState"], status["Attempts"]) == ("succeeded", 2)
         assert live.wait(waiting)["JobState"] == "succeeded"
+        # taken over from the first attempt, not run again
+        assert stages_run(data, running) == [
+            "explore",
+            "check",
+            "query",
+            "query",
+            "score",
+            "defend",
+        ]
 
 
-def test_stopping_the_server_stops_its_jobs(tmp_path: Path) -> None:
+def test_stopping_the_server_sends_its_jobs_back_into_the_queue(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    with run_live(data) as live:
+    with run_live(data, shutdown_grace_seconds=0.5) as live:
         job = live.start_job(behaviour="block")["job_id"]
         live.wait(job, lambda status: status["CurrentStatus"].startswith("Held"))
         worker = worker_of(live)
         headers = live.headers
     wait_for_end(worker)
+    (data / "release").touch()
     with run_live(data) as live:
         live.org_id, live.api_key = headers["Org-Id"], headers["x-api-key"]
-        assert "stopped" in live.status(job)["CurrentStatus"]
+        status = live.wait(job)
+        # an attempt that was asked to go home does not count
+        assert (status["JobState"], status["Attempts"]) == ("succeeded", 1)

@@ -14,6 +14,7 @@ from modelward.api.edge import Edge
 from modelward.api.errors import install_error_handlers, json_response
 from modelward.api.limits import RateLimiter
 from modelward.api.routes_jobs import router as jobs_router
+from modelward.api.routes_manage import router as manage_router
 from modelward.api.routes_models import router as models_router
 from modelward.jobs import BASE_PATH, WORKER_COMMAND, AssessmentService
 from modelward.settings import Settings
@@ -61,6 +62,7 @@ def create_app(
     install_error_handlers(app)
     app.include_router(models_router, prefix=BASE_PATH)
     app.include_router(jobs_router, prefix=BASE_PATH)
+    app.include_router(manage_router, prefix=BASE_PATH)
     add_pages(app, service)
     app.add_middleware(Edge, base_url=settings.base_url)
 

@@ -1,6 +1,7 @@
 """Streams an upload to a file: raw or multipart, told apart by content, not by header."""
 
 import asyncio
+import contextlib
 import re
 from email.message import EmailMessage
 from pathlib import Path
@@ -49,7 +50,9 @@ class _Spool:
             await run_in_threadpool(self._file.flush)
 
     def close(self) -> None:
-        self._file.close()
+        # What is left in the buffer where a write failed does not fit now either.
+        with contextlib.suppress(OSError):
+            self._file.close()
 
 
 class _FilePart(BaseTarget):  # type: ignore[misc]

@@ -10,7 +10,7 @@ from modelward.domain import (
     sample_payload,
 )
 
-__all__ = ["ANALYSE", "JOB", "KEYS", "REGISTER", "REPORT", "UPLOAD"]
+__all__ = ["ANALYSE", "CANCEL", "DELETE_MODEL", "JOB", "KEYS", "REGISTER", "REPORT", "UPLOAD"]
 
 _ERROR = {
     "type": "object",
@@ -88,11 +88,31 @@ UPLOAD: dict[str, Any] = {
         "204": {"description": "Received (POST)"},
     },
 }
+_IDEMPOTENCY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": (
+        "Repetitions of one request with the same key get the same job; kept for 24 hours and as "
+        "long as the job is open"
+    ),
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+}
 ANALYSE: dict[str, Any] = {
-    "parameters": [_MODEL_ID, _ORGANISATION, _KEY],
+    "parameters": [_MODEL_ID, _ORGANISATION, _KEY, _IDEMPOTENCY],
     "requestBody": _json_body(sample_payload(*_FIRST, UploadDialect.POST)),
     "responses": _responses(
-        "Job id, monitor link, echo of the parameters", 400, 403, 404, 409, 412, 413, 429
+        "Job id, monitor link, echo of the parameters; the job is on the disk",
+        *(400, 403, 404, 409, 412, 413, 429, 503, 507),
+    ),
+}
+CANCEL: dict[str, Any] = {
+    "parameters": [{**_JOB_ID, "in": "path"}, _ORGANISATION, _KEY],
+    "responses": _responses("State of the job, which is cancelled", 403, 404, 409, 429, 503, 507),
+}
+DELETE_MODEL: dict[str, Any] = {
+    "parameters": [_MODEL_ID, _ORGANISATION, _KEY],
+    "responses": _responses(
+        "What was removed: model id, number of jobs, files and bytes", 403, 404, 409, 429, 503, 507
     ),
 }
 JOB: dict[str, Any] = {

@@ -13,7 +13,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from modelward.api.refusals import report_refusal
-from modelward.domain import ModelwardError, TooManyRequestsError
+from modelward.domain import ModelwardError
+from modelward.storage import disk_trouble
 
 __all__ = ["error_response", "install_error_handlers", "json_response"]
 
@@ -51,8 +52,10 @@ async def _domain(request: Request, error: Exception) -> Response:
         _LOG.error("request failed: %s", error)
     report_refusal(request, error)
     headers = {}
-    if isinstance(error, TooManyRequestsError):
-        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    # 429, 503 and 507 know when another try makes sense
+    retry_after = getattr(error, "retry_after", None)
+    if retry_after is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
     return error_response(request, error.status, error.message, headers)
 
 
@@ -74,6 +77,13 @@ async def _gone(_request: Request, _error: Exception) -> Response:
     return Response(status_code=400)
 
 
+async def _disk(request: Request, error: Exception) -> Response:
+    if found := disk_trouble(error):
+        return await _domain(request, found)
+    _LOG.error("request failed", exc_info=error)
+    return await _unexpected(request, error)
+
+
 async def _unexpected(request: Request, error: Exception) -> Response:
     return error_response(
         request, 500, f"The service met an unexpected problem ({type(error).__name__}); see its log"
@@ -86,4 +96,5 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(ClientDisconnect, _gone)
+    app.add_exception_handler(OSError, _disk)
     app.add_exception_handler(Exception, _unexpected)

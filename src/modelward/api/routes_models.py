@@ -23,6 +23,7 @@ from modelward.domain import (
     ModelwardError,
     TooManyRequestsError,
 )
+from modelward.storage import disk_errors
 
 __all__ = ["router"]
 
@@ -88,9 +89,10 @@ async def _upload(request: Request) -> Response:
         await drain(request)
         raise
     try:
-        await receive_upload(
-            request, ticket.path, limit=service.settings.upload_max_bytes, key=ticket.key
-        )
+        with disk_errors():
+            await receive_upload(
+                request, ticket.path, limit=service.settings.upload_max_bytes, key=ticket.key
+            )
         await run_in_threadpool(service.uploads.accept, ticket)
     except ModelwardError:
         await drain(request)
@@ -108,7 +110,8 @@ async def analyse(request: Request) -> Response:
     caller = await run_in_threadpool(identify_for_job, service, request)
     payload = await read_json(request)
     model_id = request.path_params["model_id"]
-    answer = await run_in_threadpool(service.analyse, caller.organisation, model_id, payload)
+    key = request.headers.get("idempotency-key")
+    answer = await run_in_threadpool(service.analyse, caller.organisation, model_id, payload, key)
     return json_response(answer)
 
 

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from modelward.attacks.extraction import (
     ExtractionPlan,
     ExtractionResult,
+    Notebook,
     Surrogate,
     attack_samples,
     choose_samples,
@@ -24,6 +25,7 @@ from modelward.attacks.registry import (
 __all__ = [
     "ExtractionPlan",
     "ExtractionResult",
+    "Notebook",
     "Parents",
     "QuerySource",
     "SourceKind",

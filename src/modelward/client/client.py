@@ -137,15 +137,24 @@ class Client:
                 raise InvalidInputError(f"upload: expected a file for {slot}, got {path}")
             self._session.upload(registration.targets[slot], path)
 
-    def analyse(self, model_id: str, payload: Mapping[str, Any]) -> Job:
+    def analyse(
+        self, model_id: str, payload: Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> Job:
         """Start an analysis of the uploaded files.
 
         Args:
             model_id: From ``register``.
             payload: Analysis parameters; ``Registration.sample_payload`` is a starting point.
+            idempotency_key: Calls with the same key get the same job, so that a call whose answer
+                was lost can be made again, also by another process; with a key the call is
+                repeated after every failure. A service other than Modelward may not know it.
         """
         answer = self._session.json(
-            "POST", f"/model_analyse/{path_segment(model_id)}", "analysis", body=dict(payload)
+            "POST",
+            f"/model_analyse/{path_segment(model_id)}",
+            "analysis",
+            body=dict(payload),
+            idempotency_key=idempotency_key,
         )
         if not answer.get("job_id"):
             raise ServiceError(f"analysis: expected a job_id, got keys {list(answer)}")
@@ -160,6 +169,30 @@ class Client:
             "GET", "/job_status_detailed", "job status", query={"job_id": job_id}
         )
         return JobStatus.from_wire(job_id, answer)
+
+    def cancel(self, job_id: str) -> JobStatus:
+        """End a job: at once where it waits, within seconds where it runs.
+
+        A second call changes nothing.
+
+        Raises:
+            ConflictError: The job has ended by itself.
+        """
+        answer = self._session.json(
+            "DELETE", f"/jobs/{path_segment(job_id, 'job')}", "cancellation"
+        )
+        return JobStatus.from_wire(job_id, answer)
+
+    def delete_model(self, model_id: str) -> dict[str, Any]:
+        """Remove a model with its uploads, jobs, reports and artifacts; this cannot be undone.
+
+        Returns:
+            ``model_id`` and what was removed: ``jobs``, ``files``, ``bytes``.
+
+        Raises:
+            ConflictError: One of its jobs waits or runs.
+        """
+        return self._session.json("DELETE", f"/models/{path_segment(model_id)}", "deletion")
 
     def detail(self, job_id: str) -> dict[str, Any]:
         """Read how a job was started (attack type, model, queries, threshold)."""

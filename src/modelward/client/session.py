@@ -57,15 +57,22 @@ class Session:
         *,
         query: dict[str, str] | None = None,
         body: dict[str, Any] | None = None,
+        idempotency_key: str | None = None,
     ) -> Call:
-        """Describe a call with key and organisation; GET counts as idempotent."""
+        """Describe a call with key and organisation.
+
+        GET and DELETE count as idempotent, and so does a call with an idempotency key.
+        """
         headers = {"x-api-key": self._key()}
+        if idempotency_key is not None:
+            headers["Idempotency-Key"] = idempotency_key
         if self._org_id is not None:
             headers["Org-Id"] = self._org_id
         options: dict[str, Any] = {"headers": headers, "params": query}
         if body is not None:
             options["json"] = body
-        return Call(method, self._url + path, what, method == "GET", options=lambda: dict(options))
+        harmless = method in {"GET", "DELETE"} or idempotency_key is not None
+        return Call(method, self._url + path, what, harmless, options=lambda: dict(options))
 
     def json(self, method: str, path: str, what: str, **rest: Any) -> dict[str, Any]:
         """Send a call (see ``call``) and read the JSON object that answers it."""

@@ -10,8 +10,10 @@ __all__ = [
     "NotFoundError",
     "PayloadTooLargeError",
     "QueryBudgetExceededError",
+    "StorageFullError",
     "TooManyRequestsError",
     "UnauthenticatedError",
+    "UnavailableError",
 ]
 
 
@@ -82,6 +84,28 @@ class TooManyRequestsError(ModelwardError):
     def __init__(self, message: str, retry_after: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class UnavailableError(ModelwardError):
+    """The database or the files cannot be used at the moment (HTTP 503).
+
+    Args:
+        message: Text for the user.
+        retry_after: Seconds after which another try makes sense; None where somebody has to act
+            first.
+    """
+
+    status = 503
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class StorageFullError(UnavailableError):
+    """There is no space left for the service's data (HTTP 507)."""
+
+    status = 507
 
 
 class AssessmentError(ModelwardError):

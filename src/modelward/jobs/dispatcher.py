@@ -1,164 +1,293 @@
-"""Starts one process per job and notices when it dies."""
+"""Starts one process per job, holds it to its limits, and sees to jobs whose process died."""
 
-import contextlib
 import logging
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO
 
+from modelward.domain import UnavailableError
+from modelward.jobs.checkpoints import checkpoint_folder
+from modelward.jobs.processes import Worker, machine_memory, process_children
+from modelward.jobs.records import Job, JobState
+from modelward.jobs.runner import Outcome
 from modelward.jobs.secrets import mask
 from modelward.jobs.store import JobStore
+from modelward.settings import Settings
+from modelward.storage import disk_trouble
 
 __all__ = ["WORKER_COMMAND", "Dispatcher"]
 
 _LOG = logging.getLogger(__name__)
 _POLL_SECONDS = 0.1
-_GRACE_SECONDS = 5.0
+_IDLE_SECONDS = 5.0
+_CHECK_SECONDS = 1.0
+"""Pause between two looks at limits, and at what others did to the jobs."""
+_TROUBLE_SECONDS = 2.0
+_DISK_SECONDS = 30.0
+"""Pause before a job is started again that met a full disk or a locked database; then longer."""
+_EXIT_SECONDS = 10.0
+"""Time that a worker may take to leave after its job has ended."""
+_MEMORY_SHARE = 0.8
 
 # -P keeps the working directory off the import path: a file there must not become code here.
 WORKER_COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "modelward.jobs.worker")
 
-_SPINS = "50000"
-"""Turns that a waiting thread of GNU OpenMP spins before it sleeps."""
 
-
-@dataclass
-class _Worker:
-    job_id: str
-    process: subprocess.Popen[bytes]
-    log: IO[bytes]
+@dataclass(frozen=True)
+class _Limits:
+    seconds: float
+    memory: int
 
 
 class Dispatcher:
-    """Takes waiting jobs from the store, a few at a time, each into a process of its own."""
+    """Takes waiting jobs from the store, a few at a time, each into a process of its own.
+
+    All work happens in one thread: workers are tied to it and die with it.
+
+    Attributes:
+        on_end: Called with every job that has ended, whichever way, in the dispatcher's thread:
+            at least once, also for jobs that ended while no server ran. It should return quickly:
+            no job is started or ended meanwhile. Exceptions are logged.
+    """
 
     def __init__(
-        self,
-        store: JobStore,
-        data: Path,
-        *,
-        max_jobs: int,
-        nice: int,
-        command: Sequence[str] = WORKER_COMMAND,
+        self, store: JobStore, settings: Settings, *, command: Sequence[str] = WORKER_COMMAND
     ) -> None:
         self._store = store
-        self._data = data
-        self._max_jobs = max_jobs
-        self._command = [*command, "--data", str(data), "--nice", str(nice), "--attached"]
-        self._workers: list[_Worker] = []
+        self._settings = settings
+        self._data = settings.data
+        self._command = [
+            *command,
+            *("--data", str(settings.data), "--nice", str(settings.worker_nice)),
+            *("--parent", str(os.getpid())),
+            *("--checkpoint-seconds", str(settings.checkpoint_seconds)),
+        ]
+        memory = settings.job_max_memory_bytes or int(machine_memory() * _MEMORY_SHARE)
+        self._limits = _Limits(settings.job_max_seconds, memory)
+        self._workers: list[Worker] = []
         self._wake = threading.Event()
         self._stopping = False
+        self._checked = -_CHECK_SECONDS
+        self._enough = True
+        self._told: set[str] = set()
         self._thread = threading.Thread(target=self._loop, name="dispatcher", daemon=True)
+        self.on_end: list[Callable[[Job], None]] = []
 
     def start(self) -> None:
-        """Fail the jobs that an earlier server left running, then begin to work."""
+        """Queue the jobs that an earlier server left running, then begin to work."""
         for job_id in self._store.running():
-            self._store.fail(
-                job_id,
-                "The service stopped while this job was running; send the analysis request again",
-            )
+            self._again(self._store.get(job_id), "The service ended while this job was running")
         shutil.rmtree(self._data / "work", ignore_errors=True)
         (self._data / "logs").mkdir(parents=True, exist_ok=True)
         self._thread.start()
 
     def wake(self) -> None:
-        """Look for waiting jobs now."""
+        """Look for waiting and cancelled jobs now."""
+        self._checked = -_CHECK_SECONDS
         self._wake.set()
 
     def stop(self) -> None:
-        """Stop all job processes; their jobs are marked failed."""
+        """Send the workers home, at a checkpoint where they reach one; their jobs wait again."""
         self._stopping = True
         self._wake.set()
-        self._thread.join()
-        for worker in self._workers:
-            worker.process.terminate()
-        for worker in self._workers:
-            try:
-                worker.process.wait(_GRACE_SECONDS)
-            except subprocess.TimeoutExpired:
-                worker.process.kill()
-                worker.process.wait()
-            worker.log.close()
-            shutil.rmtree(self._data / "work" / worker.job_id, ignore_errors=True)
-            self._store.fail(
-                worker.job_id,
-                "The service was stopped while this job was running; "
-                "send the analysis request again",
-            )
-        self._workers.clear()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def _loop(self) -> None:
         while not self._stopping:
+            # With work under way the processes are looked after; otherwise wait for a call.
+            pause = _POLL_SECONDS
             try:
                 self._reap()
-                while len(self._workers) < self._max_jobs and self._launch():
+                self._check()
+                while len(self._workers) < self._settings.max_jobs and self._launch():
                     pass
+                pause = _POLL_SECONDS if self._workers else _IDLE_SECONDS
+            except UnavailableError as error:
+                _LOG.error("dispatcher: trying again: %s", error)
+                pause = _TROUBLE_SECONDS
             except Exception:
-                # A full disk or a busy database must not end the only thread that starts jobs.
+                # Nothing may end the only thread that starts jobs.
                 _LOG.exception("dispatcher: trying again")
-            # With work under way the processes are looked after; otherwise wait for a call.
-            self._wake.wait(_POLL_SECONDS if self._workers else 5.0)
+                pause = _TROUBLE_SECONDS
+            self._wake.wait(pause)
             self._wake.clear()
+        self._send_home()
+
+    def _has_space(self) -> bool:
+        """Whether a job may be started: on a full disk it would only waste an attempt."""
+        free = shutil.disk_usage(self._data).free
+        enough = free >= self._settings.disk_reserve_bytes
+        if enough is not self._enough:
+            self._enough = enough
+            _LOG.log(
+                logging.INFO if enough else logging.ERROR,
+                "data folder: %s free; jobs are started with at least %s (disk_reserve_bytes)",
+                _mib(free),
+                _mib(self._settings.disk_reserve_bytes),
+            )
+        return enough
 
     def _launch(self) -> bool:
-        job = self._store.claim()
+        job = self._store.claim() if self._has_space() else None
         if job is None:
             return False
-        # The file stays open while the process lives; _reap closes it.
-        log = (self._data / "logs" / f"{job.id}.log").open("wb")
+        command = [*self._command, "--job", job.id, "--attempt", str(job.attempts)]
         try:
-            process = subprocess.Popen(  # noqa: S603 - our own module, no shell
-                [*self._command, "--job", job.id],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                env=_environment(),
-            )
+            worker = Worker(job.id, job.attempts, command, self._data / "logs" / f"{job.id}.log")
         except OSError as error:
-            log.close()
-            self._store.fail(job.id, f"The job process did not start: {error}")
+            if trouble := disk_trouble(error):
+                self._store.requeue(job.id, trouble.message, counts=False, delay=_DISK_SECONDS)
+            else:
+                self._store.fail(job.id, f"The job process did not start: {error}")
             return True
-        _LOG.info("job %s runs as process %d", job.id, process.pid)
-        self._workers.append(_Worker(job.id, process, log))
+        _LOG.info(
+            "job %s runs as process %d, attempt %d of %d",
+            job.id,
+            worker.pid,
+            job.attempts,
+            self._settings.job_attempts,
+        )
+        self._workers.append(worker)
         return True
 
     def _reap(self) -> None:
-        for worker in [one for one in self._workers if one.process.poll() is not None]:
-            worker.log.close()
-            code = worker.process.returncode
-            if self._store.fail(worker.job_id, _reason(code)):
-                _LOG.error("job %s: %s; %s", worker.job_id, _reason(code), self._tail(worker))
-            shutil.rmtree(self._data / "work" / worker.job_id, ignore_errors=True)
+        """See to the jobs whose process has ended; one stays until its end is written."""
+        for worker in list(self._workers):
+            code = worker.exit_code()
+            if code is None:
+                continue
+            state = self._store.states([worker.job_id]).get(worker.job_id)
+            if state is JobState.RUNNING:
+                job = self._store.get(worker.job_id)
+                _LOG.error("job %s: %s; %s", job.id, _reason(code), mask(worker.tail()))
+                if worker.stopped_for:
+                    self._store.fail(job.id, worker.stopped_for)
+                else:
+                    # Trouble with the disk seldom ends at once.
+                    pause = _DISK_SECONDS * 4 ** (job.attempts - 1)
+                    delay = pause if code == Outcome.TROUBLE else 0.0
+                    self._again(job, _reason(code), ran=worker.seconds, delay=delay)
             self._workers.remove(worker)
+            shutil.rmtree(self._data / "work" / worker.job_id, ignore_errors=True)
+            self._tell()
 
-    def _tail(self, worker: _Worker) -> str:
-        with contextlib.suppress(OSError):
-            text = (self._data / "logs" / f"{worker.job_id}.log").read_text(errors="replace")
-            return mask(text[-500:])
-        return "no log"
+    def _again(self, job: Job, reason: str, *, ran: float = 0.0, delay: float = 0.0) -> None:
+        """Let a job wait for its next attempt, or fail it after the last one."""
+        most = self._settings.job_attempts
+        if job.attempts >= most:
+            self._store.fail(
+                job.id, f"{reason}; this was attempt {job.attempts} of {most}, no further is made"
+            )
+            return
+        self._store.requeue(
+            job.id,
+            f"{reason}; attempt {job.attempts + 1} of {most} goes on from the last checkpoint",
+            counts=True,
+            ran=ran,
+            delay=delay,
+        )
+
+    def _check(self) -> None:
+        """Hold workers to their limits, and to what others did to their jobs meanwhile."""
+        now = time.monotonic()
+        if now - self._checked < _CHECK_SECONDS:
+            return
+        self._checked = now
+        self._tell()
+        mine = {worker.job_id: worker for worker in self._workers}
+        for job_id in set(self._store.running()) - set(mine):
+            # Claimed, but its start could not be written down as failed.
+            self._again(self._store.get(job_id), "The job process did not start")
+        states = self._store.states(list(mine)) if mine else {}
+        children = process_children() if mine else {}
+        for job_id, worker in mine.items():
+            state = states.get(job_id)
+            if state is JobState.RUNNING:
+                self._hold(worker, children)
+            elif state in (JobState.CANCELLED, None):
+                worker.kill()
+            else:
+                worker.outlived = worker.outlived or now
+                if now - worker.outlived > _EXIT_SECONDS:
+                    worker.kill()
+
+    def _hold(self, worker: Worker, children: dict[int, list[int]]) -> None:
+        if worker.stopped_for:
+            return
+        used = worker.memory(children, self._limits.memory)
+        ran = worker.seconds + self._store.get(worker.job_id).ran_seconds
+        if used > self._limits.memory:
+            worker.stopped_for = (
+                f"memory: expected at most {_mib(self._limits.memory)} for one job (setting "
+                f"job_max_memory_bytes); its processes held {_mib(used)}. Raise the setting on a "
+                "machine with more memory, or send fewer images or queries"
+            )
+        elif ran > self._limits.seconds:
+            worker.stopped_for = (
+                f"time: expected at most {self._limits.seconds:g} s for one job (setting "
+                f"job_max_seconds); it ran for {ran:.0f} s. Raise the setting, or send fewer "
+                "images or queries"
+            )
+        if worker.stopped_for:
+            worker.kill()
+
+    def _tell(self) -> None:
+        """Tell of every job that has ended; its checkpoints are of no use any more."""
+        for job in self._store.unannounced():
+            shutil.rmtree(checkpoint_folder(self._data, job.id), ignore_errors=True)
+            # Where the note about it cannot be written, listeners still hear of it only once.
+            for listener in () if job.id in self._told else self.on_end:
+                try:
+                    listener(job)
+                except Exception:
+                    _LOG.exception("job %s: its end could not be told to %r", job.id, listener)
+            self._told.add(job.id)
+            self._store.announced(job.id)
+            self._told.discard(job.id)
+
+    def _send_home(self) -> None:
+        """End all workers in order: what they did since their last checkpoint is done again."""
+        for worker in self._workers:
+            worker.interrupt()
+        give_up = time.monotonic() + self._settings.shutdown_grace_seconds
+        while time.monotonic() < give_up and any(w.exit_code() is None for w in self._workers):
+            time.sleep(_POLL_SECONDS / 2)
+        for worker in self._workers:
+            worker.kill()
+            shutil.rmtree(self._data / "work" / worker.job_id, ignore_errors=True)
+            try:
+                # Asked to go: this attempt does not count.
+                self._store.requeue(
+                    worker.job_id,
+                    "The service was stopped; the job goes on when it is started again",
+                    counts=False,
+                    ran=worker.seconds,
+                )
+            except UnavailableError:
+                # The next start finds it marked running, and queues it.
+                _LOG.exception("job %s", worker.job_id)
+        self._workers.clear()
+        try:
+            self._tell()
+        except UnavailableError:
+            _LOG.exception("ends of jobs are told at the next start")
 
 
-def _environment() -> dict[str, str]:
-    """Our own, but idle OpenMP threads spin only briefly.
-
-    By default they spin for milliseconds; where another process wants the cores, a job then runs
-    several times slower and takes the time from the server that answers status calls. Threads
-    that sleep at once cost a job of small networks a third of its speed on an idle machine.
-    """
-    # A job opens other people's models: what only the server needs stays out of its reach.
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("MODELWARD_SIEM_")}
-    return {"GOMP_SPINCOUNT": _SPINS, **kept}
+def _mib(count: int) -> str:
+    return f"{count / 2**20:,.0f} MiB"
 
 
 def _reason(code: int) -> str:
+    if code == Outcome.TROUBLE:
+        return "The job process met a full disk, or a database that could not be used"
+    if code == Outcome.INTERRUPTED:
+        return "The job process was ended by SIGTERM"
     if code < 0:
         try:
             name = signal.Signals(-code).name

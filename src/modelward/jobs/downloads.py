@@ -118,7 +118,12 @@ def _absent(job: Job, report: ReportType) -> ConflictError | NotFoundError:
             f"{report.value}: not ready yet, job {job.id} is {job.state.value}; "
             "ask again when job_status_detailed says that it has ended"
         )
-    if job.state is JobState.FAILED:
+    if job.purged is not None:
+        return NotFoundError(
+            f"{report.value}: the files of job {job.id} were removed because of their age; "
+            "send the analysis request again to have them made"
+        )
+    if job.state in (JobState.FAILED, JobState.CANCELLED):
         return NotFoundError(f"{report.value}: not made, job {job.id} failed: {job.message}")
     if job.message == DECLINED and report in _OF_DEFENSE:
         return NotFoundError(

@@ -1,6 +1,7 @@
 """A job's work as an ordered list of stages, and the registry of pipelines by pair."""
 
 import importlib
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -8,9 +9,11 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 from modelward.domain import InvalidParameterError, Stage
+from modelward.jobs.checkpoints import Checkpoints, Snapshot
 
 __all__ = [
     "DefenseDeclined",
+    "Interrupted",
     "JobSink",
     "Pipeline",
     "StageContext",
@@ -22,6 +25,10 @@ __all__ = [
 
 class DefenseDeclined(Exception):
     """Raised by :meth:`StageContext.decline_defense`; let it pass."""
+
+
+class Interrupted(BaseException):
+    """The worker was asked to stop, and what it did is kept; stages let it pass."""
 
 
 class JobSink(Protocol):
@@ -60,6 +67,14 @@ class StageContext:
     """Wall time of the finished stages by wire name."""
     shared: dict[str, Any] = field(default_factory=dict)
     """What one stage leaves for the next."""
+    checkpoints: Checkpoints | None = None
+    """Where checkpoints are kept; None: nowhere."""
+    stopping: Callable[[], bool] = bool
+    """Whether the worker was asked to stop at the next checkpoint."""
+    earlier_seconds: float = 0.0
+    """Time that an earlier worker spent on this stage, where its work is taken over."""
+    began: float = field(default_factory=time.perf_counter)
+    """Start of this stage on the clock of ``time.perf_counter``."""
 
     def progress(self, fraction: float, message: str) -> None:
         """Report progress of this stage.
@@ -87,6 +102,35 @@ class StageContext:
         """
         self.sink.put_artifact(name, content)
 
+    def recall(self, name: str) -> Snapshot | None:
+        """What an earlier worker noted inside this stage; None where there is nothing."""
+        found = self.checkpoints.load(name) if self.checkpoints else None
+        if found is None:
+            return None
+        self.earlier_seconds = float(found.values["seconds"])
+        return Snapshot(found.values["values"], found.arrays)
+
+    def note_due(self) -> bool:
+        """Whether a long stage should note where it is, at the next point where it can."""
+        return self.checkpoints is not None and (self.stopping() or self.checkpoints.due())
+
+    def note(self, name: str, snapshot: Snapshot) -> None:
+        """Keep where a long stage is; the work up to here need not be done again.
+
+        Args:
+            name: Letters, digits and _; a later note of the same name replaces this one.
+            snapshot: All that the stage needs to go on, random generators included.
+
+        Raises:
+            Interrupted: The worker was asked to stop.
+        """
+        if self.checkpoints is None:
+            return
+        seconds = self.earlier_seconds + time.perf_counter() - self.began
+        values = {"seconds": seconds, "values": dict(snapshot.values)}
+        if self.checkpoints.save(name, Snapshot(values, snapshot.arrays)) and self.stopping():
+            raise Interrupted
+
     def decline_defense(self) -> NoReturn:
         """End the job well without a defence; call it from the stage that decides."""
         raise DefenseDeclined
@@ -99,6 +143,11 @@ class Pipeline:
     stages: tuple[tuple[Stage, Callable[[StageContext], None]], ...]
     weights: Mapping[Stage, float] = field(default_factory=dict)
     """Expected share of the wall time, for the progress bar; 1 where a stage is missing."""
+    save: Callable[[StageContext, Stage], Snapshot] | None = None
+    """What later stages need of one that has just finished."""
+    restore: Callable[[StageContext, Stage, Snapshot], None] | None = None
+    """Puts back what ``save`` gave, in a new process. A pipeline without both begins anew when
+    its worker dies. Whatever it raises, the stage is run again."""
 
 
 Factory = Callable[[], Pipeline]

@@ -3,18 +3,28 @@
 import logging
 import shutil
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
-from modelward.domain import ConflictError, ModelwardError, Stage, StageStatus
+from modelward.domain import ConflictError, ModelwardError, Stage, StageStatus, UnavailableError
+from modelward.jobs.checkpoints import Checkpoints, Snapshot
 from modelward.jobs.gates import DECLINED, find_gate
-from modelward.jobs.pipeline import DefenseDeclined, Pipeline, StageContext, load_pipeline
-from modelward.jobs.store import Artifact, Job, JobStore
-from modelward.storage import BlobStore
+from modelward.jobs.pipeline import (
+    DefenseDeclined,
+    Interrupted,
+    Pipeline,
+    StageContext,
+    load_pipeline,
+)
+from modelward.jobs.progress import JobProgress
+from modelward.jobs.records import Artifact, Job
+from modelward.storage import BlobStore, disk_trouble
 
-__all__ = ["STAGE_LABELS", "run_job"]
+__all__ = ["STAGE_LABELS", "Outcome", "run_job"]
 
 _LOG = logging.getLogger(__name__)
 _EVERY_SECONDS = 0.5
@@ -30,16 +40,36 @@ STAGE_LABELS: Mapping[Stage, str] = {
 }
 
 
+class Outcome(IntEnum):
+    """How a worker ended; its exit code."""
+
+    DONE = 0
+    """The job ended well."""
+    FAILED = 1
+    """The job ended badly, or was ended by somebody else."""
+    TROUBLE = 75
+    """Disk or database could not be used; another attempt may do better."""
+    INTERRUPTED = 76
+    """Asked to stop; what was reached is kept."""
+
+
 @dataclass
 class _DatabaseSink:
     """Writes at most twice a second, so that a chatty stage does not occupy the database."""
 
     job_id: str
-    store: JobStore
+    store: JobProgress
     blobs: BlobStore
     base: float = 0.0
     share: float = 0.0
     written: float = field(default=-_EVERY_SECONDS)
+    published: dict[str, float] = field(default_factory=dict)
+    """What the stage at work published."""
+    made: list[Artifact] = field(default_factory=list)
+    """What the stage at work made."""
+
+    def begin(self, share: float) -> None:
+        self.share, self.published, self.made = share, {}, []
 
     def progress(self, fraction: float, message: str) -> None:
         now = time.monotonic()
@@ -48,11 +78,17 @@ class _DatabaseSink:
         self.written = now
         # The sentence ends polling loops, so no stage may say it by chance.
         text = message if message != DECLINED else "Deciding about the defence"
-        self.store.report(self.job_id, progress=self.base + self.share * fraction, message=text)
+        try:
+            self.store.report(self.job_id, progress=self.base + self.share * fraction, message=text)
+        except UnavailableError as error:
+            # News may be missed; the work is worth more.
+            _LOG.warning("progress was not written: %s", error)
 
     def publish(self, values: Mapping[str, float]) -> None:
         if values:
-            self.store.report(self.job_id, **{key: float(value) for key, value in values.items()})
+            numbers = {key: float(value) for key, value in values.items()}
+            self.published |= numbers
+            self.store.report(self.job_id, **numbers)
 
     def put_artifact(self, name: str, content: Path | bytes) -> None:
         blob = f"artifacts/{self.job_id}/{name}"
@@ -60,47 +96,92 @@ class _DatabaseSink:
             size = self.blobs.put_bytes(blob, content)
         else:
             size = self.blobs.put_file(blob, content)
-        self.store.add_artifact(self.job_id, Artifact(name=name, blob=blob, size=size))
+        self.made.append(Artifact(name=name, blob=blob, size=size))
+        self.store.add_artifact(self.job_id, self.made[-1])
+
+    def put_back(self, published: Mapping[str, float], made: list[Mapping[str, Any]]) -> None:
+        """Write again what a finished stage had written; a power cut may have taken it."""
+        for entry in made:
+            artifact = Artifact(**entry)
+            if self.blobs.size(artifact.blob) != artifact.size:
+                raise ValueError(f"expected the file {artifact.blob}; it is not there as it was")
+            self.store.add_artifact(self.job_id, artifact)
+        self.publish(published)
 
 
-def run_job(job_id: str, store: JobStore, blobs: BlobStore, workdir: Path) -> bool:
-    """Run a job to its end; whatever goes wrong is written to the job.
+def run_job(
+    job_id: str,
+    store: JobProgress,
+    blobs: BlobStore,
+    workdir: Path,
+    *,
+    checkpoints: Checkpoints | None = None,
+    stopping: Callable[[], bool] = bool,
+) -> Outcome:
+    """Run a job from where it stands; whatever goes wrong for good is written to the job.
 
     Args:
         job_id: A job marked running.
         store: The jobs.
         blobs: The files.
-        workdir: Scratch folder of this job; removed at the end.
-
-    Returns:
-        Whether the job ended well.
+        workdir: Scratch folder of this job; removed before and after.
+        checkpoints: What earlier workers reached; None: from the beginning, and nothing is kept.
+        stopping: Whether this worker was asked to stop at the next checkpoint.
     """
     try:
-        _run(store.get(job_id), store, blobs, workdir)
+        _run(_Run(store.get(job_id), store, blobs, workdir, checkpoints, stopping))
+    except Interrupted:
+        _LOG.warning("job %s stops at a checkpoint, as it was asked to", job_id)
+        return Outcome.INTERRUPTED
     except ConflictError as error:
-        # Someone ended the job from outside (server restart); there is nothing left to write.
+        # Someone ended the job from outside (cancelled); there is nothing left to write.
         _LOG.warning("job %s stopped: %s", job_id, error)
-        return False
-    except ModelwardError as error:
-        _LOG.warning("job %s failed: %s", job_id, error)
-        store.fail(job_id, error.message)
-        return False
+        return Outcome.FAILED
     except Exception as error:
-        _LOG.exception("job %s failed", job_id)
-        store.fail(job_id, f"Internal error: {type(error).__name__}: {error}"[:2000])
-        return False
+        return _failed(job_id, store, error)
     finally:
         shutil.rmtree(workdir, ignore_errors=True)
-    return True
+    return Outcome.DONE
 
 
-def _run(job: Job, store: JobStore, blobs: BlobStore, workdir: Path) -> None:
+def _failed(job_id: str, store: JobProgress, error: Exception) -> Outcome:
+    """Tell what is wrong with the job from what is wrong with the machine."""
+    if trouble := disk_trouble(error):
+        _LOG.error("job %s: %s", job_id, trouble, exc_info=error)
+        return Outcome.TROUBLE
+    if isinstance(error, ModelwardError):
+        _LOG.warning("job %s failed: %s", job_id, error)
+        message = error.message
+    else:
+        _LOG.error("job %s failed", job_id, exc_info=error)
+        message = f"Internal error: {type(error).__name__}: {error}"[:2000]
+    try:
+        store.fail(job_id, message)
+    except UnavailableError:
+        _LOG.exception("job %s: its end was not written", job_id)
+        return Outcome.TROUBLE
+    return Outcome.FAILED
+
+
+@dataclass(frozen=True)
+class _Run:
+    job: Job
+    store: JobProgress
+    blobs: BlobStore
+    workdir: Path
+    checkpoints: Checkpoints | None
+    stopping: Callable[[], bool]
+
+
+def _run(run: _Run) -> None:
+    job, blobs, workdir = run.job, run.blobs, run.workdir
     gate = find_gate(job.task, job.analysis)
     pipeline = load_pipeline(job.task, job.analysis)
     if tuple(stage for stage, _ in pipeline.stages) != gate.stages:
         raise TypeError(f"pipeline: expected the stages {gate.stages}; got {pipeline.stages}")
-    workdir.mkdir(parents=True, exist_ok=True)
-    sink = _DatabaseSink(job.id, store, blobs)
+    shutil.rmtree(workdir, ignore_errors=True)
+    workdir.mkdir(parents=True)
+    sink = _DatabaseSink(job.id, run.store, blobs)
     context = StageContext(
         job_id=job.id,
         model_id=job.model_id,
@@ -115,26 +196,30 @@ def _run(job: Job, store: JobStore, blobs: BlobStore, workdir: Path) -> None:
         workdir=workdir,
         created=datetime.fromtimestamp(job.created, tz=UTC),
         sink=sink,
+        checkpoints=run.checkpoints if pipeline.save and pipeline.restore else None,
+        stopping=run.stopping,
     )
-    _run_stages(pipeline, context, sink, store)
+    _run_stages(pipeline, context, sink, run.store)
 
 
 def _run_stages(
-    pipeline: Pipeline, context: StageContext, sink: _DatabaseSink, store: JobStore
+    pipeline: Pipeline, context: StageContext, sink: _DatabaseSink, store: JobProgress
 ) -> None:
     weights = {stage: pipeline.weights.get(stage, 1.0) for stage, _ in pipeline.stages}
     total = sum(weights.values())
+    resuming = context.checkpoints is not None
     for stage, work in pipeline.stages:
-        sink.share = weights[stage] / total
+        if context.stopping() and context.checkpoints:
+            raise Interrupted
+        sink.begin(weights[stage] / total)
         store.set_stage(context.job_id, stage, StageStatus.IN_PROGRESS, message=STAGE_LABELS[stage])
-        began = time.perf_counter()
-        declined = False
-        try:
-            work(context)
-        except DefenseDeclined:
-            declined = True
-        seconds = time.perf_counter() - began
-        context.stage_seconds[stage.value] = seconds
+        context.began, context.earlier_seconds = time.perf_counter(), 0.0
+        # The first stage that cannot be taken over is run, and all after it.
+        record = _take_over(pipeline, context, sink, stage) if resuming else None
+        resuming = record is not None
+        record = record or _work(pipeline, context, sink, stage, work)
+        context.stage_seconds[stage.value] = record["seconds"]
+        declined = bool(record["declined"])
         if not (declined and stage is Stage.DEFENSE_REPORT):
             status = StageStatus.PASSED if stage is Stage.SANITY_CHECK else StageStatus.COMPLETED
             store.set_stage(
@@ -142,7 +227,7 @@ def _run_stages(
                 stage,
                 status,
                 message=f"{STAGE_LABELS[stage]}: done",
-                seconds=seconds,
+                seconds=record["seconds"],
                 progress=sink.base + sink.share,
             )
         if declined:
@@ -150,3 +235,51 @@ def _run_stages(
             return
         sink.base += sink.share
     store.succeed(context.job_id, "Analysis completed")
+
+
+def _work(
+    pipeline: Pipeline,
+    context: StageContext,
+    sink: _DatabaseSink,
+    stage: Stage,
+    work: Callable[[StageContext], None],
+) -> Mapping[str, Any]:
+    """Run a stage and keep what it leaves."""
+    context.began, context.earlier_seconds = time.perf_counter(), 0.0
+    declined = False
+    try:
+        work(context)
+    except DefenseDeclined:
+        declined = True
+    record = {
+        "seconds": context.earlier_seconds + time.perf_counter() - context.began,
+        "declined": declined,
+        "published": sink.published,
+        "made": [asdict(artifact) for artifact in sink.made],
+    }
+    if context.checkpoints and pipeline.save:
+        left = pipeline.save(context, stage)
+        values = {"record": record, "left": dict(left.values)}
+        context.checkpoints.save(stage.value, Snapshot(values, left.arrays))
+    return record
+
+
+def _take_over(
+    pipeline: Pipeline, context: StageContext, sink: _DatabaseSink, stage: Stage
+) -> Mapping[str, Any] | None:
+    """Put back what a stage left in an earlier worker; None where it has to be run."""
+    found = context.checkpoints.load(stage.value) if context.checkpoints else None
+    if found is None or pipeline.restore is None:
+        return None
+    try:
+        record: Mapping[str, Any] = found.values["record"]
+        pipeline.restore(context, stage, Snapshot(found.values["left"], found.arrays))
+        sink.put_back(record["published"], record["made"])
+    except (ConflictError, UnavailableError):
+        raise
+    except Exception:
+        _LOG.exception("checkpoint of %s cannot be used; the stage is run again", stage.value)
+        sink.begin(sink.share)
+        return None
+    _LOG.info("stage %s is taken over from an earlier attempt", stage.value)
+    return record

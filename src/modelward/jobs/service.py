@@ -11,25 +11,29 @@ from modelward.domain import (
     ConflictError,
     InvalidInputError,
     NotFoundError,
+    UnavailableError,
     parse_analysis,
     parse_task,
     sample_payload,
     slots,
 )
 from modelward.jobs.alerts import Alerts
-from modelward.jobs.database import Database, exclusive
+from modelward.jobs.database import Database, check_database, exclusive
+from modelward.jobs.deletion import Removed, delete_model
 from modelward.jobs.dispatcher import WORKER_COMMAND, Dispatcher
 from modelward.jobs.downloads import Download, build_download, parse_format, parse_report
 from modelward.jobs.gates import Gate, find_gate
 from modelward.jobs.links import Links
+from modelward.jobs.queue import QueueLimits, RequestKey
 from modelward.jobs.registrations import Registration, Registrations, Upload
+from modelward.jobs.retention import Housekeeper
 from modelward.jobs.secrets import load_signer
 from modelward.jobs.status import job_detail, job_status
 from modelward.jobs.store import Artifact, Job, JobStore
 from modelward.jobs.tenants import Credentials, Tenants
 from modelward.jobs.uploads import Uploads
 from modelward.settings import Settings
-from modelward.storage import BlobStore
+from modelward.storage import BlobStore, disk_errors
 
 __all__ = ["AssessmentService", "JobView", "create_organisation"]
 
@@ -45,7 +49,13 @@ class JobView:
 
 
 class AssessmentService:
-    """Everything the service does for its callers."""
+    """Everything the service does for its callers.
+
+    Raises:
+        UnavailableError: The data folder cannot be written, or its database is damaged; the
+            message says what to do.
+        ConflictError: Another server works on the same data folder.
+    """
 
     def __init__(
         self,
@@ -56,20 +66,19 @@ class AssessmentService:
     ) -> None:
         self.settings = settings
         self.alerts = Alerts(settings, clock=clock)
-        self._database = Database(settings.data)
+        check_folder(settings)
+        self._database = Database(settings.data, wait_seconds=settings.database_wait_seconds)
         self.blobs = BlobStore(settings.data / "blobs")
         self.tenants = Tenants(self._database, settings, clock)
         self.links = Links(settings, load_signer(settings.data), clock)
         self._registrations = Registrations(self._database, clock)
         self.uploads = Uploads(settings.data, self._registrations, self.blobs, self.links)
         self._jobs = JobStore(self._database, clock)
-        self._dispatcher = Dispatcher(
-            self._jobs,
-            settings.data,
-            max_jobs=settings.max_jobs,
-            nice=settings.worker_nice,
-            command=worker_command,
+        self._limits = QueueLimits(
+            settings.queue_max_jobs, settings.queue_max_jobs_per_organisation
         )
+        self._dispatcher = Dispatcher(self._jobs, settings, command=worker_command)
+        self._housekeeper = Housekeeper(self._database, self.blobs, settings, clock)
         self._held = contextlib.ExitStack()
 
     def start(self) -> None:
@@ -78,19 +87,23 @@ class AssessmentService:
         Raises:
             ConflictError: Another server works on the same data folder.
         """
-        lock = exclusive(self.settings.data / "server.lock", wait=False)
-        if not self._held.enter_context(lock):
-            raise ConflictError(
-                f"data folder {self.settings.data}: expected to be free; another server uses it. "
-                "Stop that one, or name another folder with --data"
-            )
+        if not self._held.enter_context(_server_lock(self.settings)):
+            raise _taken(self.settings)
         self._database.migrate()
         self.uploads.start()
-        self.alerts.start(self._jobs)
+        self.alerts.start()
+        self._dispatcher.on_end.append(self.alerts.ended)
         self._dispatcher.start()
+        self._housekeeper.start()
+
+    @property
+    def on_end(self) -> list[Callable[[Job], None]]:
+        """Whom to tell of every job that has ended; see ``Dispatcher.on_end``."""
+        return self._dispatcher.on_end
 
     def stop(self) -> None:
-        """Stop job processes and let the data folder go."""
+        """Send job processes home and let the data folder go."""
+        self._housekeeper.stop()
         self._dispatcher.stop()
         self.alerts.stop()
         self._database.close()
@@ -117,23 +130,38 @@ class AssessmentService:
         }
 
     def analyse(
-        self, organisation: int, model_id: str, payload: Mapping[str, Any]
+        self,
+        organisation: int,
+        model_id: str,
+        payload: Mapping[str, Any],
+        key: str | None = None,
     ) -> dict[str, Any]:
-        """Check a request and the uploaded files, and queue a job.
+        """Check a request and the uploaded files, and queue a job; it is on the disk on return.
+
+        Args:
+            organisation: Who asks.
+            model_id: What to assess.
+            payload: The request.
+            key: Marks repetitions of one request (header ``Idempotency-Key``): they get the same
+                job.
 
         Raises:
             NotFoundError: Unknown model.
             InvalidInputError: Missing or unfit files, malformed values.
-            InvalidParameterError: Values that are not allowed.
+            InvalidParameterError: Values that are not allowed, or a key that came with others.
+            TooManyRequestsError: Too many jobs wait.
+            UnavailableError: Disk or database cannot be used; no job was made.
         """
         registration = self._registrations.get(model_id, organisation)
         gate = find_gate(registration.task, registration.analysis)
         config = gate.parse(payload)
+        repeats = RequestKey.of(key, payload)
+        if repeats and (earlier := self._jobs.repeated(organisation, registration.id, repeats)):
+            return self._accepted(registration, payload, earlier)
         uploads = self._complete_uploads(registration)
         self._check(gate, config, uploads)
-        job_id = f"job-{secrets.token_hex(16)}"
-        self._jobs.add(
-            job_id=job_id,
+        job_id = self._jobs.add(
+            job_id=f"job-{secrets.token_hex(16)}",
             organisation=organisation,
             model_id=registration.id,
             pair=(registration.task.value, registration.analysis.value),
@@ -141,8 +169,15 @@ class AssessmentService:
             config=config.model_dump(mode="json"),
             inputs={slot: upload.blob for slot, upload in uploads.items()},
             stages=gate.stages,
+            limits=self._limits,
+            key=repeats,
         )
         self._dispatcher.wake()
+        return self._accepted(registration, payload, job_id)
+
+    def _accepted(
+        self, registration: Registration, payload: Mapping[str, Any], job_id: str
+    ) -> dict[str, Any]:
         link = self.links.monitor(job_id)
         return {
             **payload,
@@ -153,7 +188,7 @@ class AssessmentService:
             "dashboard_link": link,
             "monitor_link": link,
             "api_version": _API_VERSION,
-            "parameters": config.model_dump(mode="json"),
+            "parameters": self._jobs.get(job_id).config,
         }
 
     def _complete_uploads(self, registration: Registration) -> dict[str, Upload]:
@@ -189,6 +224,27 @@ class AssessmentService:
         """The parameters of a job."""
         return job_detail(self._jobs.get(job_id, organisation))
 
+    def cancel(self, organisation: int | None, job_id: str) -> dict[str, Any]:
+        """End a job on request: at once where it waits, within seconds where it runs.
+
+        Raises:
+            NotFoundError: Unknown job.
+            ConflictError: It has ended by itself.
+        """
+        job = self._jobs.cancel(job_id, organisation)
+        self._dispatcher.wake()
+        return job_status(job)
+
+    def delete(self, organisation: int | None, model_id: str) -> Removed:
+        """Remove a model with its uploads, its jobs and everything that they made.
+
+        Raises:
+            NotFoundError: Unknown model.
+            ConflictError: One of its jobs waits or runs.
+        """
+        registration = self._registrations.get(model_id, organisation)
+        return delete_model(self._database, self.blobs, self.settings.data, registration.id)
+
     def download(
         self, organisation: int | None, job_id: str, report: str | None, wanted: str | None
     ) -> Download:
@@ -200,6 +256,39 @@ class AssessmentService:
     def view(self, job_id: str) -> JobView:
         """What the page of a job shows; the caller has checked the link."""
         return JobView(job=self._jobs.get(job_id), artifacts=self._jobs.artifacts(job_id))
+
+
+def check_folder(settings: Settings) -> None:
+    """Look whether the data folder can be used, before anything is done in it.
+
+    Raises:
+        UnavailableError: It cannot be written, or its database is damaged.
+        ConflictError: Another server works on it.
+    """
+    data = settings.data
+    with disk_errors():
+        try:
+            data.mkdir(mode=0o700, parents=True, exist_ok=True)
+            probe = data / f".probe-{secrets.token_hex(6)}"
+            probe.write_bytes(b"modelward")
+            probe.unlink()
+        except (FileExistsError, NotADirectoryError) as error:
+            raise UnavailableError(f"data folder {data}: expected a folder; {error}") from error
+    with _server_lock(settings) as free:
+        if not free:
+            raise _taken(settings)
+        check_database(data)
+
+
+def _server_lock(settings: Settings) -> contextlib.AbstractContextManager[bool]:
+    return exclusive(settings.data / "server.lock", wait=False)
+
+
+def _taken(settings: Settings) -> ConflictError:
+    return ConflictError(
+        f"data folder {settings.data}: expected to be free; another server uses it. Stop that "
+        "one, or name another folder with --data"
+    )
 
 
 def create_organisation(settings: Settings, name: str) -> Credentials:

@@ -26,6 +26,7 @@ def job_status(job: Job) -> dict[str, Any]:
         "OriginalModelAccuracy": _two_decimals(job.original_accuracy),
         "JobState": job.state.value,
         "Progress": round(job.progress, 4),
+        "Attempts": job.attempts,
         "StageSeconds": {name: round(value, 3) for name, value in job.stage_seconds.items()},
     }
 

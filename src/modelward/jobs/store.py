@@ -1,80 +1,24 @@
-"""Durable jobs: the queue, their progress and their artifacts."""
+"""Durable jobs: the queue in front of the workers."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import func, insert, select, update
 
-from modelward.domain import ConflictError, NotFoundError, Stage, StageStatus
-from modelward.jobs.database import Database
+from modelward.domain import ConflictError, Stage, StageStatus
+from modelward.jobs.progress import JobProgress
+from modelward.jobs.queue import QueueLimits, RequestKey, next_waiting, require_room
+from modelward.jobs.records import Artifact, Job, JobState, job_of
 from modelward.jobs.registrations import uploads_in
-from modelward.jobs.tables import artifacts, jobs, registrations
+from modelward.jobs.tables import jobs, organisations, registrations
 
-__all__ = ["Artifact", "Job", "JobState", "JobStore"]
+__all__ = ["CANCELLED", "Artifact", "Job", "JobState", "JobStore"]
 
-_DONE = {StageStatus.COMPLETED, StageStatus.PASSED}
-
-
-class JobState(StrEnum):
-    """Life of a job."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing will change any more."""
-        return self in (JobState.SUCCEEDED, JobState.FAILED)
+CANCELLED = "The job was cancelled on request"
 
 
-@dataclass(frozen=True)
-class Job:
-    """A snapshot of one job."""
-
-    id: str
-    organisation: int
-    model_id: str
-    task: str
-    analysis: str
-    payload: dict[str, Any]
-    """The request as it came."""
-    config: dict[str, Any]
-    """The parameters in force."""
-    inputs: dict[str, str]
-    """Blob key by slot."""
-    state: JobState
-    stages: dict[Stage, StageStatus]
-    """The job's own stages, in their order."""
-    stage_seconds: dict[str, float]
-    message: str
-    progress: float
-    """Share of the work that is done, 0 to 1."""
-    score: float | None
-    original_accuracy: float | None
-    created: float
-    started: float | None = None
-    finished: float | None = None
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """A file that a job made."""
-
-    name: str
-    blob: str
-    size: int
-
-
-class JobStore:
-    """Keeps jobs; a job that has ended is never changed again."""
-
-    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
-        self._database = database
-        self._clock = clock
+class JobStore(JobProgress):
+    """Keeps jobs from the request to the end; see ``JobProgress`` for its arguments."""
 
     def add(
         self,
@@ -87,20 +31,43 @@ class JobStore:
         config: Mapping[str, Any],
         inputs: Mapping[str, str],
         stages: tuple[Stage, ...],
-    ) -> None:
-        """Queue a job and close the uploads of its model, in one step.
+        limits: QueueLimits | None = None,
+        key: RequestKey | None = None,
+    ) -> str:
+        """Queue a job and close the uploads of its model, in one step that survives a power cut.
+
+        Args:
+            job_id: Id of the new job.
+            organisation: Whose it is.
+            model_id: What it assesses.
+            pair: Task and analysis.
+            payload: The request as it came.
+            config: The parameters in force.
+            inputs: Blob key by slot.
+            stages: The job's stages in order.
+            limits: How many jobs may wait; None: any number.
+            key: Of a request that may come twice.
+
+        Returns:
+            ``job_id``, or the id of the job that an earlier request with the same key made.
 
         Raises:
             ConflictError: A file was replaced since ``inputs`` was checked.
+            TooManyRequestsError: The queue is full.
+            InvalidParameterError: The key came with another request before.
         """
         now = self._clock()
-        with self._database.write() as connection:
+        with self._database.write(durable=True) as connection:
+            if key and (earlier := key.find(connection, organisation, model_id, now)):
+                return earlier
             current = {slot: item.blob for slot, item in uploads_in(connection, model_id).items()}
             if any(current.get(slot) != blob for slot, blob in inputs.items()):
                 raise ConflictError(
                     "analysis: a file was uploaded again while it was being checked; "
                     "send the analysis request once more"
                 )
+            if limits:
+                require_room(connection, organisation, limits)
             connection.execute(
                 update(registrations)
                 .where(registrations.c.id == model_id, registrations.c.locked.is_(None))
@@ -124,36 +91,95 @@ class JobStore:
                     created=now,
                 )
             )
+            if key:
+                key.keep(connection, organisation, model_id, job_id, now)
+        return job_id
 
-    def get(self, job_id: str, organisation: int | None = None) -> Job:
-        """Look a job up; with ``organisation``, only among its own.
+    def repeated(self, organisation: int, model_id: str, key: RequestKey) -> str | None:
+        """The job that an earlier request with the same key made.
 
         Raises:
-            NotFoundError: Unknown id, or one of another organisation.
+            InvalidParameterError: The key came with another request before.
         """
-        with self._database.read() as connection:
-            row = connection.execute(select(jobs).where(jobs.c.id == job_id)).first()
-        if row is None or (organisation is not None and row.organisation_id != organisation):
-            raise NotFoundError(f"job_id: expected the id of a job; got {job_id[:80]!r}")
-        return _job(row)
+        with self._database.write() as connection:
+            return key.find(connection, organisation, model_id, self._clock())
 
     def claim(self) -> Job | None:
-        """Take the oldest waiting job and mark it running."""
+        """Take the next waiting job, mark it running and count the attempt."""
+        now = self._clock()
         with self._database.write() as connection:
-            row = connection.execute(
-                select(jobs)
-                .where(jobs.c.state == JobState.QUEUED)
-                .order_by(jobs.c.created)
-                .limit(1)
-            ).first()
+            row = next_waiting(connection, now)
             if row is None:
                 return None
             connection.execute(
-                update(jobs)
-                .where(jobs.c.id == row.id)
-                .values(state=JobState.RUNNING, started=self._clock(), message="Starting")
+                update(organisations)
+                .where(organisations.c.id == row.organisation_id)
+                .values(served=now)
+            )
+            self._change(
+                connection,
+                row.id,
+                {
+                    "state": JobState.RUNNING,
+                    "started": row.started or now,
+                    "attempts": row.attempts + 1,
+                    "not_before": None,
+                    "message": "Starting",
+                },
             )
         return self.get(row.id)
+
+    def requeue(
+        self, job_id: str, message: str, *, counts: bool, ran: float = 0.0, delay: float = 0.0
+    ) -> bool:
+        """Let a running job wait for another worker, at its old place.
+
+        Args:
+            job_id: The job.
+            message: Why.
+            counts: Whether the attempt that ended counts.
+            ran: Wall time of that attempt in seconds.
+            delay: Seconds before it may be started again.
+
+        Returns:
+            Whether it was running.
+        """
+        waiting = {StageStatus.IN_PROGRESS: StageStatus.NA}
+        with self._database.write() as connection:
+            row = connection.execute(select(jobs).where(jobs.c.id == job_id)).first()
+            if row is None or row.state != JobState.RUNNING:
+                return False
+            stages = {name: waiting.get(status, status) for name, status in row.stages.items()}
+            self._change(
+                connection,
+                job_id,
+                {
+                    "state": JobState.QUEUED,
+                    "stages": stages,
+                    "message": message,
+                    "attempts": row.attempts - (0 if counts else 1),
+                    "ran_seconds": row.ran_seconds + ran,
+                    "not_before": self._clock() + delay if delay else None,
+                },
+            )
+        return True
+
+    def cancel(self, job_id: str, organisation: int | None = None) -> Job:
+        """End a job on request; a second request changes nothing.
+
+        Raises:
+            NotFoundError: Unknown id, or one of another organisation.
+            ConflictError: The job has ended by itself.
+        """
+        self.get(job_id, organisation)
+        self.fail(job_id, CANCELLED, state=JobState.CANCELLED)
+        job = self.get(job_id)
+        if job.state is not JobState.CANCELLED:
+            raise ConflictError(
+                f"job {job_id}: expected a waiting or running job; it has ended "
+                f"({job.state.value}: {job.message[:200]})"
+            )
+        return job
 
     def running(self) -> list[str]:
         """Ids of the jobs marked running."""
@@ -164,137 +190,33 @@ class JobStore:
                 ).scalars()
             )
 
-    def ended(self, since: float) -> list[str]:
-        """Ids of the jobs of everybody that ended at or after a time, oldest end first."""
-        over = jobs.c.state.in_([state for state in JobState if state.ended])
+    def states(self, job_ids: list[str]) -> dict[str, JobState]:
+        """State by id; unknown ids are absent."""
         with self._database.read() as connection:
-            return list(
-                connection.execute(
-                    select(jobs.c.id)
-                    .where(over, jobs.c.finished >= since)
-                    .order_by(jobs.c.finished)
-                ).scalars()
-            )
+            rows = connection.execute(select(jobs.c.id, jobs.c.state).where(jobs.c.id.in_(job_ids)))
+            return {row.id: JobState(row.state) for row in rows}
 
-    def set_stage(
-        self,
-        job_id: str,
-        stage: Stage,
-        status: StageStatus,
-        *,
-        message: str,
-        seconds: float | None = None,
-        progress: float | None = None,
-    ) -> None:
-        """Record that a stage began or ended."""
-        with self._database.write() as connection:
-            job = self._open(connection, job_id)
-            values: dict[str, Any] = {
-                "stages": {**job.stages, stage: status},
-                "message": message,
-            }
-            if seconds is not None:
-                values["stage_seconds"] = {**job.stage_seconds, stage.value: seconds}
-            if progress is not None:
-                values["progress"] = progress
-            self._change(connection, job_id, values)
-
-    def report(self, job_id: str, **values: Any) -> None:
-        """Set any of progress, message, score, original_accuracy of a running job."""
-        with self._database.write() as connection:
-            self._open(connection, job_id)
-            self._change(connection, job_id, values)
-
-    def succeed(self, job_id: str, message: str, *, skipped: Stage | None = None) -> None:
-        """End a job well; ``skipped`` names a stage that was not called for."""
-        with self._database.write() as connection:
-            job = self._open(connection, job_id)
-            stages = dict(job.stages)
-            if skipped is not None:
-                stages[skipped] = StageStatus.NA
-            self._change(
-                connection,
-                job_id,
-                {
-                    "state": JobState.SUCCEEDED,
-                    "stages": stages,
-                    "message": message,
-                    "progress": 1.0,
-                    "finished": self._clock(),
-                },
-            )
-
-    def fail(self, job_id: str, message: str) -> bool:
-        """End a job badly: the stage at work and all later ones are marked failed.
-
-        Returns:
-            Whether the job was still open.
-        """
-        with self._database.write() as connection:
-            row = connection.execute(select(jobs).where(jobs.c.id == job_id)).first()
-            if row is None or _job(row).state.ended:
-                return False
-            reached, stages = False, {}
-            for stage, status in _job(row).stages.items():
-                reached = reached or status not in _DONE
-                stages[stage] = StageStatus.FAILED if reached else status
-            self._change(
-                connection,
-                job_id,
-                {
-                    "state": JobState.FAILED,
-                    "stages": stages,
-                    "message": message,
-                    "finished": self._clock(),
-                },
-            )
-        return True
-
-    def add_artifact(self, job_id: str, artifact: Artifact) -> None:
-        """Record a file of a running job, replacing one of the same name."""
-        with self._database.write() as connection:
-            self._open(connection, job_id)
-            values = {"blob": artifact.blob, "size": artifact.size, "created": self._clock()}
-            mine = (artifacts.c.job_id == job_id) & (artifacts.c.name == artifact.name)
-            if not connection.execute(update(artifacts).where(mine).values(**values)).rowcount:
-                connection.execute(
-                    insert(artifacts).values(job_id=job_id, name=artifact.name, **values)
-                )
-
-    def artifacts(self, job_id: str) -> dict[str, Artifact]:
-        """Files of a job by name."""
+    def counts(self) -> dict[JobState, int]:
+        """Number of jobs by state."""
         with self._database.read() as connection:
-            rows = connection.execute(select(artifacts).where(artifacts.c.job_id == job_id))
-            return {row.name: Artifact(row.name, row.blob, row.size) for row in rows}
+            rows = connection.execute(
+                select(jobs.c.state, func.count().label("jobs")).group_by(jobs.c.state)
+            )
+            return {JobState(row.state): int(row.jobs) for row in rows}
 
-    def _open(self, connection: Connection, job_id: str) -> Job:
-        row = connection.execute(select(jobs).where(jobs.c.id == job_id)).first()
-        if row is None or row.state != JobState.RUNNING:
-            raise ConflictError(f"job {job_id}: expected a running job; it has ended")
-        return _job(row)
+    def unannounced(self) -> list[Job]:
+        """Jobs whose end nobody was told of yet, in the order in which they ended."""
+        ended = [state for state in JobState if state.ended]
+        with self._database.read() as connection:
+            rows = connection.execute(
+                select(jobs)
+                .where(jobs.c.announced.is_(None), jobs.c.state.in_(ended))
+                .order_by(jobs.c.finished)
+                .limit(100)
+            )
+            return [job_of(row) for row in rows]
 
-    def _change(self, connection: Connection, job_id: str, values: Mapping[str, Any]) -> None:
-        connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
-
-
-def _job(row: Row[Any]) -> Job:
-    return Job(
-        id=row.id,
-        organisation=row.organisation_id,
-        model_id=row.registration_id,
-        task=row.task,
-        analysis=row.analysis,
-        payload=row.payload,
-        config=row.config,
-        inputs=row.inputs,
-        state=JobState(row.state),
-        stages={Stage(name): StageStatus(status) for name, status in row.stages.items()},
-        stage_seconds=row.stage_seconds,
-        message=row.message,
-        progress=row.progress,
-        score=row.score,
-        original_accuracy=row.original_accuracy,
-        created=row.created,
-        started=row.started,
-        finished=row.finished,
-    )
+    def announced(self, job_id: str) -> None:
+        """Note that the end of a job was told."""
+        with self._database.write() as connection:
+            self._change(connection, job_id, {"announced": self._clock()})

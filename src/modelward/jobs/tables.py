@@ -12,9 +12,19 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    text,
 )
 
-__all__ = ["api_keys", "artifacts", "jobs", "metadata", "organisations", "registrations", "uploads"]
+__all__ = [
+    "api_keys",
+    "artifacts",
+    "idempotency_keys",
+    "jobs",
+    "metadata",
+    "organisations",
+    "registrations",
+    "uploads",
+]
 
 metadata = MetaData()
 
@@ -25,6 +35,7 @@ organisations = Table(
     Column("name", Text, nullable=False),
     Column("secret_hash", String(64), nullable=False, unique=True),
     Column("created", Float, nullable=False),
+    Column("served", Float, nullable=True),
 )
 
 api_keys = Table(
@@ -83,7 +94,27 @@ jobs = Table(
     Column("created", Float, nullable=False),
     Column("started", Float, nullable=True),
     Column("finished", Float, nullable=True),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("ran_seconds", Float, nullable=False, server_default=text("0")),
+    Column("not_before", Float, nullable=True),
+    Column("announced", Float, nullable=True),
+    Column("purged", Float, nullable=True),
     Index("ix_jobs_queue", "state", "created"),
+    Index("ix_jobs_organisation", "state", "organisation_id", "created"),
+    Index("ix_jobs_registration", "registration_id"),
+    Index("ix_jobs_announced", "announced", "state"),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("organisation_id", Integer, ForeignKey("organisations.id"), primary_key=True),
+    Column("registration_id", String(36), ForeignKey("registrations.id"), primary_key=True),
+    Column("name", String(255), primary_key=True),
+    Column("fingerprint", String(64), nullable=False),
+    Column("job_id", String(40), ForeignKey("jobs.id"), nullable=False),
+    Column("created", Float, nullable=False),
+    Index("ix_idempotency_keys_job", "job_id"),
 )
 
 artifacts = Table(

@@ -10,7 +10,7 @@ from modelward.data import inspect_archive
 from modelward.domain import ConflictError, InvalidInputError, UploadDialect, slots
 from modelward.jobs.links import Links
 from modelward.jobs.registrations import Registration, Registrations, Upload
-from modelward.storage import BlobStore
+from modelward.storage import BlobStore, disk_errors
 
 __all__ = ["Ticket", "Uploads"]
 
@@ -49,7 +49,7 @@ class Uploads:
         """Remove what uploads left when the service was killed."""
         self._incoming.mkdir(parents=True, exist_ok=True)
         for leftover in self._incoming.iterdir():
-            leftover.unlink()
+            leftover.unlink(missing_ok=True)
 
     def urls(self, registration: Registration) -> dict[str, Any]:
         """The ``urls`` of a registration, in the dialect that its spelling asked for."""
@@ -77,7 +77,8 @@ class Uploads:
                 f"upload of {slot}: expected before the analysis; it has started. "
                 "Register the model again to analyse other files"
             )
-        self._incoming.mkdir(parents=True, exist_ok=True)
+        with disk_errors():
+            self._incoming.mkdir(parents=True, exist_ok=True)
         path = self._incoming / f"{uuid.uuid4().hex}.part"
         return Ticket(model_id=model_id, slot=slot, path=path, key=_key(model_id, slot))
 

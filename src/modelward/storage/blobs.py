@@ -1,29 +1,47 @@
 """Blob store over obstore; nothing is ever read into memory as a whole unless asked for."""
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import obstore
 from obstore.store import LocalStore
 
 from modelward.domain import NotFoundError
+from modelward.storage.durable import sync_file, sync_folder
+from modelward.storage.faults import disk_errors
 
-__all__ = ["BlobStore"]
+__all__ = ["Blob", "BlobStore"]
 
 _CHUNK = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Blob:
+    """What is known about a stored file without reading it."""
+
+    key: str
+    size: int
+    modified: float
+    """Seconds since 1970, UTC."""
 
 
 class BlobStore:
     """Files by key (``inputs/<model>/<slot>/<id>.zip``) below one local folder.
 
-    Writes become visible as a whole: a reader sees the old blob, the new one, or none.
+    Writes become visible as a whole: a reader sees the old blob, the new one, or none. They are
+    on the disk when the call returns: what a report or a job refers to survives a power cut.
+
+    A full, read-only or broken disk raises StorageFullError or UnavailableError.
     """
 
     def __init__(self, root: Path) -> None:
-        root.mkdir(parents=True, exist_ok=True)
+        with disk_errors():
+            root.mkdir(parents=True, exist_ok=True)
         self._root = root.resolve()
         self._store = LocalStore(self._root)
 
@@ -33,8 +51,10 @@ class BlobStore:
         Returns:
             Size in bytes.
         """
-        obstore.put(self._store, key, path)
-        return path.stat().st_size
+        with disk_errors():
+            obstore.put(self._store, key, path)
+            self._sync(key)
+            return path.stat().st_size
 
     def put_bytes(self, key: str, content: bytes) -> int:
         """Store a small blob.
@@ -42,8 +62,19 @@ class BlobStore:
         Returns:
             Size in bytes.
         """
-        obstore.put(self._store, key, content)
+        with disk_errors():
+            obstore.put(self._store, key, content)
+            self._sync(key)
         return len(content)
+
+    def _sync(self, key: str) -> None:
+        path = self._root / key
+        sync_file(path)
+        # the folders above may be new too
+        for folder in path.parents:
+            sync_folder(folder)
+            if folder == self._root:
+                break
 
     def read(self, key: str) -> bytes:
         """A small blob as a whole.
@@ -97,20 +128,40 @@ class BlobStore:
 
     def exists(self, key: str) -> bool:
         """Whether a blob has this key."""
+        return self.size(key) is not None
+
+    def size(self, key: str) -> int | None:
+        """Bytes of the blob; None where there is none."""
         try:
-            obstore.head(self._store, key)
+            return int(obstore.head(self._store, key)["size"])
         except FileNotFoundError:
-            return False
-        return True
+            return None
 
     def delete(self, key: str) -> None:
         """Remove the blob; a missing one is not an error."""
-        try:
-            obstore.delete(self._store, key)
-        except FileNotFoundError:
-            return
+        with disk_errors():
+            try:
+                obstore.delete(self._store, key)
+            except FileNotFoundError:
+                return
 
     def keys(self, prefix: str = "") -> list[str]:
         """Sorted keys below a prefix that ends at a ``/``."""
-        found = obstore.list(self._store, prefix or None)
-        return sorted(str(item["path"]) for batch in found for item in batch)
+        return [blob.key for blob in self.blobs(prefix)]
+
+    def blobs(self, prefix: str = "") -> list[Blob]:
+        """What lies below a prefix that ends at a ``/``, sorted by key."""
+        found = [
+            Blob(str(item["path"]), int(item["size"]), item["last_modified"].timestamp())
+            for batch in obstore.list(self._store, prefix or None)
+            for item in batch
+        ]
+        return sorted(found, key=lambda blob: blob.key)
+
+    def sweep(self) -> None:
+        """Remove folders that hold nothing any more."""
+        for folder in sorted(self._root.rglob("*"), key=lambda path: len(path.parts), reverse=True):
+            if folder.is_dir() and not folder.is_symlink():
+                # Another process may be about to put a file there: then it is not empty.
+                with contextlib.suppress(OSError):
+                    folder.rmdir()

@@ -61,6 +61,19 @@ class BudgetedTarget:
         """Images that may still be asked about."""
         return self.budget - self._spent
 
+    def charge(self, images: int) -> None:
+        """Count images that an earlier process asked about in the same attack.
+
+        Raises:
+            QueryBudgetExceededError: More than remain.
+        """
+        if images > self.remaining:
+            raise QueryBudgetExceededError(
+                f"query budget: {images} images were asked about before, {self.remaining} of "
+                f"{self.budget} queries remain"
+            )
+        self._spent += images
+
     def query(self, images: NDArray[np.float32]) -> Answers:
         """Ask the target.
 

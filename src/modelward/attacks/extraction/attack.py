@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from modelward import nets
+from modelward.attacks.extraction.notebook import Notebook, arrays_of, load_arrays, of_plan
 from modelward.attacks.extraction.plan import ExtractionPlan, Progress, marks, training_samples
 from modelward.attacks.extraction.result import ExtractionResult, labels_of
 from modelward.attacks.extraction.sources import canvas_size, resize
@@ -35,8 +37,15 @@ _PARENTS = 20_000
 class _Attack:
     """State of one run; ``run`` is the whole story."""
 
-    def __init__(self, target: BudgetedTarget, plan: ExtractionPlan, progress: Progress) -> None:
+    def __init__(
+        self,
+        target: BudgetedTarget,
+        plan: ExtractionPlan,
+        progress: Progress,
+        notebook: Notebook | None = None,
+    ) -> None:
         self.target, self.plan, self.progress = target, plan, progress
+        self.notebook = notebook
         self.rng = np.random.default_rng(plan.seed)
         height, width, _ = canvas_size(plan.input_shape)
         self.canvas = (height, width, plan.input_shape[2])
@@ -44,7 +53,7 @@ class _Attack:
         self.ledger = SourceLedger.fresh(len(self.sources))
         spec = body_spec(plan.input_shape, plan.classes)
         self.learner = Learner(nets.build_torch(spec, plan.seed), plan.seed)
-        self.trained = False
+        self.checkpoints: list[tuple[int, Surrogate]] = []
         self.images = np.empty((0, *self.canvas), np.uint8)
         self.answers: NDArray[Any] = np.empty(0)
         self.source_of = np.empty(0, np.int64)
@@ -55,27 +64,82 @@ class _Attack:
         if plan.attack_type is AttackType.GREYBOX and plan.seed_images is not None:
             self.seeds = resize(plan.seed_images, height, width)
 
+    @property
+    def trained(self) -> bool:
+        """Whether the surrogate has learned from any answers."""
+        return bool(self.checkpoints)
+
     def run(self) -> ExtractionResult:
         """Rounds up to each mark: make, choose, ask, train."""
+        self._resume()
         stops = marks(self.plan.budget)
         effort = [training_samples(m, final=m == stops[-1]) for m in stops]
         cost = np.array(effort, float) + 4 * np.diff((0, *stops))
         edges = np.concatenate([[0], np.cumsum(cost) / cost.sum()])
-        checkpoints = []
         for k, stop in enumerate(stops):
+            if k < len(self.checkpoints):
+                continue
             middle = edges[k] + (edges[k + 1] - edges[k]) * (1 - effort[k] / cost[k])
             self._round(stop, self._part(edges[k], middle))
             training = self._part(middle, edges[k + 1])
             self.learner.fit(self.images, self.answers, effort[k], training)
-            self.trained = True
-            checkpoints.append(
-                (
-                    stop,
-                    Surrogate.of_body(self.plan.input_shape, self.plan.classes, self.learner.body),
-                )
-            )
+            self.checkpoints.append((stop, self._frozen(self.learner.body)))
+            self._note(always=stop == stops[-1])
         self.progress(1.0, "extraction done")
-        return self._result(tuple(checkpoints))
+        return self._result(tuple(self.checkpoints))
+
+    def _frozen(self, body: Any) -> Surrogate:
+        return Surrogate.of_body(self.plan.input_shape, self.plan.classes, body)
+
+    def _note(self, *, always: bool = False) -> None:
+        """Write down where the attack is; only between two portions, where little is in hand."""
+        if self.notebook is None or not (always or self.notebook.due()):
+            return
+        values = {
+            "plan": of_plan(self.plan, tuple(source.name for source in self.sources)),
+            "spent": self.spent,
+            "rng": self.rng.bit_generator.state,
+            "runs": self.learner.runs,
+            "marks": [stop for stop, _ in self.checkpoints],
+            # Sums are split over threads, and their order decides the last bits.
+            "threads": torch.get_num_threads(),
+        }
+        arrays = {
+            "images": self.images,
+            "answers": self.answers,
+            "source_of": self.source_of,
+            "source_counts": self.source_counts,
+            "seen": self.seen,
+            "worth": self.ledger.worth,
+            **arrays_of(self.learner.body, "body/"),
+        }
+        for stop, surrogate in self.checkpoints:
+            arrays |= arrays_of(surrogate.body, f"mark{stop}/")
+        self.notebook.write(values, arrays)
+
+    def _resume(self) -> None:
+        """Go on from what an earlier process wrote down; notes of another attack are ignored."""
+        found = self.notebook.read() if self.notebook else None
+        if found is None:
+            return
+        values, arrays = found
+        if values["plan"] != of_plan(self.plan, tuple(s.name for s in self.sources)):
+            return
+        torch.set_num_threads(int(values["threads"]))
+        for stop in values["marks"]:
+            spec = body_spec(self.plan.input_shape, self.plan.classes)
+            body = nets.build_torch(spec, self.plan.seed)
+            load_arrays(body, arrays, f"mark{stop}/")
+            self.checkpoints.append((int(stop), self._frozen(body)))
+        load_arrays(self.learner.body, arrays, "body/")
+        self.learner.body.eval()
+        self.learner.runs = int(values["runs"])
+        self.rng.bit_generator.state = values["rng"]
+        self.images, self.answers = arrays["images"], arrays["answers"]
+        self.source_of, self.source_counts = arrays["source_of"], arrays["source_counts"]
+        self.seen, self.ledger.worth = arrays["seen"], arrays["worth"]
+        self.spent = int(values["spent"])
+        self.target.charge(self.spent)
 
     def _part(self, low: float, high: float) -> Progress:
         """A progress callback for one part of the whole."""
@@ -102,6 +166,8 @@ class _Attack:
 
             images, source_of, expected = self._candidates(n, report)
             self._ask(images, source_of, expected, report)
+            if self.spent < stop:
+                self._note()
 
     def _candidates(
         self, n: int, progress: Progress
@@ -213,7 +279,12 @@ def _sources_for(plan: ExtractionPlan) -> tuple[QuerySource, ...]:
     return query_sources(*kinds)
 
 
-def extract(target: BudgetedTarget, plan: ExtractionPlan, progress: Progress) -> ExtractionResult:
+def extract(
+    target: BudgetedTarget,
+    plan: ExtractionPlan,
+    progress: Progress,
+    notebook: Notebook | None = None,
+) -> ExtractionResult:
     """Steal a copy of an image classifier by asking it about synthetic images.
 
     In rounds, a pool of candidates comes from the query sources; the surrogate trained so far
@@ -225,6 +296,9 @@ def extract(target: BudgetedTarget, plan: ExtractionPlan, progress: Progress) ->
         target: The target with its budget.
         plan: What the attacker knows and may spend.
         progress: Called with the share done and a text.
+        notebook: Where the attack writes down how far it is. With notes of an earlier process the
+            attack goes on from there, and its result is the one of an attack that was never
+            interrupted. Queries that were asked after the last note are asked again.
 
     Returns:
         The surrogate, its earlier states, and the queries with their answers.
@@ -243,4 +317,4 @@ def extract(target: BudgetedTarget, plan: ExtractionPlan, progress: Progress) ->
             f"extraction: the plan spends {plan.budget} queries, the target has "
             f"{target.remaining} left; lower the plan's budget"
         )
-    return _Attack(target, plan, progress).run()
+    return _Attack(target, plan, progress, notebook).run()

@@ -28,7 +28,8 @@ class Learner:
     def __init__(self, body: Any, seed: int) -> None:
         self.body = body
         self._seed = seed
-        self._runs = 0
+        self.runs = 0
+        """Trainings so far; each draws from a generator of its own."""
 
     def fit(
         self,
@@ -45,10 +46,10 @@ class Learner:
             samples: Images to go through in total.
             progress: Told the share done.
         """
-        self._runs += 1
+        self.runs += 1
         batch = min(_BATCH, len(images))
         steps = max(samples // max(batch, 1), 10)
-        rng = np.random.default_rng((self._seed, self._runs))
+        rng = np.random.default_rng((self._seed, self.runs))
         targets = torch.from_numpy(answers)
         optimiser = torch.optim.Adam(self.body.parameters(), lr=_PEAK / 10, fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -57,7 +58,7 @@ class Learner:
         self.body.train()
         order = np.empty(0, np.int64)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self._seed * 1_000_003 + self._runs)
+            torch.manual_seed(self._seed * 1_000_003 + self.runs)
             for step in range(steps):
                 if len(order) < batch:
                     order = np.concatenate([order, rng.permutation(len(images))])

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from functools import partial
 
 from modelward.domain import Stage
+from modelward.jobs.checkpoints import Snapshot
 from modelward.jobs.pipeline import Pipeline, StageContext
-from modelward.jobs.pipelines.image_extraction import stages
+from modelward.jobs.pipelines.image_extraction import resuming, stages
 from modelward.jobs.pipelines.image_extraction.state import Assessment
 
 __all__ = ["build"]
@@ -30,10 +31,21 @@ def build() -> Pipeline:
         (Stage.DEFENSE_REPORT, stages.defend),
     )
     return Pipeline(
-        stages=tuple((stage, partial(_run, step)) for stage, step in steps), weights=_WEIGHTS
+        stages=tuple((stage, partial(_run, step)) for stage, step in steps),
+        weights=_WEIGHTS,
+        save=lambda context, stage: resuming.save(_state(context), stage),
+        restore=_restore,
     )
 
 
+def _state(context: StageContext) -> Assessment:
+    found: Assessment = context.shared.setdefault("assessment", Assessment(config=context.config))
+    return found
+
+
 def _run(step: Callable[[StageContext, Assessment], None], context: StageContext) -> None:
-    state = context.shared.setdefault("assessment", Assessment(config=context.config))
-    step(context, state)
+    step(context, _state(context))
+
+
+def _restore(context: StageContext, stage: Stage, left: Snapshot) -> None:
+    resuming.restore(context, _state(context), stage, left)

@@ -7,6 +7,7 @@ from modelward.data import extract_model, load_images
 from modelward.domain import Access, AssessmentError, AttackType, TaskType
 from modelward.jobs.pipeline import StageContext
 from modelward.jobs.pipelines.image_extraction import artifacts, measures
+from modelward.jobs.pipelines.image_extraction.resuming import AttackNotes
 from modelward.jobs.pipelines.image_extraction.state import Assessment, Labels
 from modelward.scoring import defense_due
 from modelward.targets import BudgetedTarget, KerasModel, load_keras
@@ -98,7 +99,7 @@ def attack(context: StageContext, state: Assessment) -> None:
         seed=config.seed,
         seed_images=images.images[seeds] if len(seeds) else None,
     )
-    state.result = extract(target, plan, context.progress)
+    state.result = extract(target, plan, context.progress, AttackNotes(context))
     if target.spent > config.number_of_attack_queries:
         raise AssessmentError(
             f"the attack spent {target.spent} queries of {config.number_of_attack_queries}"

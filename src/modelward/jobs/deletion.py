@@ -1,0 +1,83 @@
+"""Removal of a model with everything that was uploaded for it and made from it."""
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import delete, select
+
+from modelward.domain import ConflictError, NotFoundError
+from modelward.jobs.checkpoints import checkpoint_folder
+from modelward.jobs.database import Database
+from modelward.jobs.records import JobState
+from modelward.jobs.tables import artifacts, idempotency_keys, jobs, registrations, uploads
+from modelward.storage import Blob, BlobStore
+
+__all__ = ["Removed", "delete_model", "remove_blobs", "remove_job_files"]
+
+
+@dataclass
+class Removed:
+    """What a removal took away, or would take away."""
+
+    models: int = 0
+    """Registrations."""
+    jobs: int = 0
+    """Jobs that lost their files, or were removed as a whole."""
+    files: int = 0
+    bytes: int = 0
+
+
+def remove_blobs(blobs: BlobStore, found: Iterable[Blob], removed: Removed) -> None:
+    """Remove stored files and count them."""
+    for blob in found:
+        blobs.delete(blob.key)
+        removed.files += 1
+        removed.bytes += blob.size
+
+
+def remove_job_files(data: Path, job_id: str) -> None:
+    """Remove what workers of a job left beside its artifacts: log, checkpoints, scratch."""
+    (data / "logs" / f"{job_id}.log").unlink(missing_ok=True)
+    for folder in (checkpoint_folder(data, job_id), data / "work" / job_id):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def delete_model(database: Database, blobs: BlobStore, data: Path, model_id: str) -> Removed:
+    """Remove a model, its uploads and its jobs with their artifacts, logs and checkpoints.
+
+    The rows go first, in one transaction: what a crash leaves of the files belongs to nobody, and
+    ``modelward gc`` removes it.
+
+    Raises:
+        NotFoundError: The model is gone.
+        ConflictError: One of its jobs waits or runs.
+    """
+    removed = Removed(models=1)
+    own = jobs.c.registration_id == model_id
+    with database.write(durable=True) as connection:
+        rows = connection.execute(select(jobs.c.id, jobs.c.state).where(own)).all()
+        still = [row.id for row in rows if not JobState(row.state).ended]
+        if still:
+            raise ConflictError(
+                f"model {model_id}: expected no waiting or running job; {', '.join(still)} did not "
+                "end yet. Cancel it (DELETE /jobs/{job_id}) or wait, then delete the model"
+            )
+        ids = select(jobs.c.id).where(own).scalar_subquery()
+        connection.execute(delete(artifacts).where(artifacts.c.job_id.in_(ids)))
+        connection.execute(
+            delete(idempotency_keys).where(idempotency_keys.c.registration_id == model_id)
+        )
+        connection.execute(delete(jobs).where(own))
+        connection.execute(delete(uploads).where(uploads.c.registration_id == model_id))
+        gone = connection.execute(delete(registrations).where(registrations.c.id == model_id))
+        if not gone.rowcount:
+            raise NotFoundError(f"model_id: expected a registered model; {model_id} is gone")
+    removed.jobs = len(rows)
+    remove_blobs(blobs, blobs.blobs(f"inputs/{model_id}/"), removed)
+    for row in rows:
+        remove_blobs(blobs, blobs.blobs(f"artifacts/{row.id}/"), removed)
+        remove_job_files(data, row.id)
+    blobs.sweep()
+    return removed
