@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from modelward.api import create_app
 from modelward.cli import app as command
 from modelward.jobs import AssessmentService
-from modelward.jobs.dispatcher import _environment
+from modelward.jobs.processes import _environment
 from modelward.settings import Settings
 from modelward.siem_sink import LocalSink
 
