@@ -6,8 +6,6 @@ from pathlib import Path
 from modelward.api import run_server
 from modelward.settings import load_settings
 
-ATTEMPTS = 8
-
 if __name__ == "__main__":
     worker = Path(__file__).with_name("chaos_worker.py")
     sys.exit(
@@ -16,8 +14,6 @@ if __name__ == "__main__":
                 data=Path(sys.argv[1]),
                 port=int(sys.argv[2]),
                 max_jobs=3,
-                # enough for most jobs to finish although something is killed every second
-                job_attempts=ATTEMPTS,
                 checkpoint_seconds=0,
                 queue_max_jobs_per_organisation=1000,
                 requests_per_second=10_000,

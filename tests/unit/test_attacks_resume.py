@@ -111,6 +111,18 @@ def test_notes_of_another_attack_are_ignored(undisturbed: ExtractionResult) -> N
         _assert_same(undisturbed, extract(_target(), _plan(), _nothing, book))
 
 
+@pytest.mark.parametrize("missing", ["seen", "body/0.weight", "mark10/0.weight"])
+def test_notes_that_do_not_fit_are_ignored(
+    undisturbed: ExtractionResult, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    monkeypatch.setattr("modelward.attacks.extraction.attack._PORTION", 5)
+    book = Book(2)
+    with pytest.raises(Stopped):
+        extract(_target(), _plan(), _nothing, book)
+    del book.notes[-1][1][missing]
+    _assert_same(undisturbed, extract(_target(), _plan(), _nothing, book))
+
+
 @pytest.mark.parametrize("shape", [(8, 8, 1), (28, 28, 3), (96, 96, 3)])
 def test_a_frozen_surrogate_comes_back_from_its_arrays(shape: tuple[int, int, int]) -> None:
     """Also where images are averaged down before the part that is trained."""
