@@ -2,7 +2,6 @@
 
 import os
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -147,15 +146,15 @@ class Client:
             model_id: From ``register``.
             payload: Analysis parameters; ``Registration.sample_payload`` is a starting point.
             idempotency_key: Calls with the same key get the same job, so that a call whose answer
-                was lost can be made again, also by another process. None: a new one, which covers
-                the repetitions of this call.
+                was lost can be made again, also by another process; with a key the call is
+                repeated after every failure. A service other than Modelward may not know it.
         """
         answer = self._session.json(
             "POST",
             f"/model_analyse/{path_segment(model_id)}",
             "analysis",
             body=dict(payload),
-            idempotency_key=idempotency_key or uuid.uuid4().hex,
+            idempotency_key=idempotency_key,
         )
         if not answer.get("job_id"):
             raise ServiceError(f"analysis: expected a job_id, got keys {list(answer)}")
@@ -179,7 +178,9 @@ class Client:
         Raises:
             ConflictError: The job has ended by itself.
         """
-        answer = self._session.json("DELETE", f"/jobs/{path_segment(job_id)}", "cancellation")
+        answer = self._session.json(
+            "DELETE", f"/jobs/{path_segment(job_id, 'job')}", "cancellation"
+        )
         return JobStatus.from_wire(job_id, answer)
 
     def delete_model(self, model_id: str) -> dict[str, Any]:

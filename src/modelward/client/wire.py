@@ -80,14 +80,14 @@ def named(kinds: type[_Kind], name: str) -> _Kind:
     raise InvalidParameterError(f"{kinds.__name__}: expected one of {known}; got {name!r}")
 
 
-def path_segment(value: str) -> str:
+def path_segment(value: str, what: str = "model") -> str:
     """Check that an id stays one segment of a path.
 
     Raises:
         InvalidInputError: It would not.
     """
     if not value or any(c in value for c in "/?#%\\") or value in {".", ".."}:
-        raise InvalidInputError(f"expected the id of a model or job, got {value!r}")
+        raise InvalidInputError(f"expected a {what} id, got {value!r}")
     return value
 
 

@@ -87,10 +87,10 @@ class Checkpoints:
     def load(self, name: str) -> Snapshot | None:
         """The checkpoint of a name; None where there is none that can be trusted."""
         path = self._folder / f"{_checked(name)}.json"
+        if not path.exists():
+            return None
         try:
             return _read(path)
-        except FileNotFoundError:
-            return None
         except Exception as error:
             # Whatever is wrong with it, the stage can be run again.
             _LOG.warning("checkpoint %s is ignored, its work is done again: %s", name, error)
