@@ -259,7 +259,12 @@ class AssessmentService:
         """
         registration = self._registrations.get(model_id, organisation)
         return delete_model(
-            self._database, self.blobs, self.settings.data, registration, now=self.clock()
+            self._database,
+            self.blobs,
+            self.settings.data,
+            registration.id,
+            organisation=organisation,
+            now=self.clock(),
         )
 
     def download(
