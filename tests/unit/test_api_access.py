@@ -122,6 +122,7 @@ def test_guessing_is_slowed_down_and_neighbours_are_not_its_victims(tmp_path: Pa
         ("GET", "/api/ais/v1.5/get_aws_api_key", 401),
         ("GET", "/jobs/job-1?token=a.b", 403),
         ("PUT", "/api/ais/v1.5/upload/m/data?token=a.b", 403),
+        ("GET", "/metrics", 403),
         ("POST", "/api/ais/v1.5/model_registration/upload", 401),
     ],
 )

@@ -32,6 +32,12 @@ async def get_api_key(request: Request) -> Response:
     metrics: Metrics = request.app.state.metrics
     if not service.settings.key_exchange:
         metrics.exchanges_refused.labels(reason="switched_off").inc()
+        await run_in_threadpool(
+            service.audit.refusal,
+            "key.exchange_refused",
+            organisation=organisation_of(request),
+            reason="key_exchange: switched off",
+        )
         raise AccessDeniedError(
             "key_exchange: this service does not hand out keys for an organisation id "
             "(it was started with --no-key-exchange); send the key from `modelward org create`"
