@@ -83,7 +83,7 @@ async def _upload(request: Request) -> Response:
     try:
         # before any of the body is read
         ticket = await run_in_threadpool(
-            service.admit_upload, model_id, slot, request.query_params.get("token")
+            service.visits.admit, model_id, slot, request.query_params.get("token")
         )
     except ModelwardError:
         await drain(request)
@@ -96,7 +96,7 @@ async def _upload(request: Request) -> Response:
         size = await run_in_threadpool(service.uploads.accept, ticket)
     except ModelwardError as error:
         metrics.uploads.labels(result="rejected").inc()
-        await run_in_threadpool(service.upload_rejected, ticket, error)
+        await run_in_threadpool(service.visits.reject, ticket, error)
         await drain(request)
         raise
     else:

@@ -27,12 +27,13 @@ from modelward.jobs.pipeline import (
 from modelward.jobs.roles import Permission, Role, parse_role
 from modelward.jobs.runner import STAGE_LABELS
 from modelward.jobs.secrets import mask
-from modelward.jobs.service import AssessmentService, JobView
+from modelward.jobs.service import AssessmentService
 from modelward.jobs.signing import Rotation
 from modelward.jobs.store import Job, JobState
 from modelward.jobs.tenants import Caller, Credentials, Organisation
 from modelward.jobs.upkeep import cancel_job, collect
 from modelward.jobs.uploads import Ticket
+from modelward.jobs.visits import JobView
 
 __all__ = [
     "BASE_PATH",

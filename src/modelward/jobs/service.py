@@ -4,14 +4,11 @@ import contextlib
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from modelward.domain import (
-    AccessDeniedError,
     ConflictError,
     InvalidInputError,
-    ModelwardError,
     NotFoundError,
     UnavailableError,
     parse_analysis,
@@ -19,7 +16,7 @@ from modelward.domain import (
     sample_payload,
     slots,
 )
-from modelward.jobs.audit import AuditTrail, OpenedLinks
+from modelward.jobs.audit import AuditTrail
 from modelward.jobs.database import Database, check_database, exclusive
 from modelward.jobs.deletion import Removed, delete_model
 from modelward.jobs.dispatcher import WORKER_COMMAND, Dispatcher
@@ -33,23 +30,16 @@ from modelward.jobs.registrations import Registration, Registrations, Upload
 from modelward.jobs.retention import Housekeeper
 from modelward.jobs.signing import SigningKeys
 from modelward.jobs.status import job_detail, job_status
-from modelward.jobs.store import Artifact, Job, JobState, JobStore
+from modelward.jobs.store import Job, JobState, JobStore
 from modelward.jobs.tenants import Tenants
-from modelward.jobs.uploads import Ticket, Uploads
+from modelward.jobs.uploads import Uploads
+from modelward.jobs.visits import Visits
 from modelward.settings import Settings, shown_settings
 from modelward.storage import BlobStore, disk_errors
 
-__all__ = ["AssessmentService", "JobView"]
+__all__ = ["AssessmentService"]
 
 _API_VERSION = "1.5"
-
-
-@dataclass(frozen=True)
-class JobView:
-    """What the monitor page shows."""
-
-    job: Job
-    artifacts: Mapping[str, Artifact]
 
 
 class AssessmentService:
@@ -91,7 +81,7 @@ class AssessmentService:
             floor=settings.disk_free_floor_bytes,
             dispatching=lambda: self._dispatcher.alive,
         )
-        self._opened = OpenedLinks(clock)
+        self.visits = Visits(self.links, self.uploads, self._jobs, self.audit, clock)
         self._held = contextlib.ExitStack()
 
     def start(self) -> None:
@@ -273,9 +263,11 @@ class AssessmentService:
         """A report or artifact of an organisation's job."""
         return self._download(self._jobs.get(job_id, organisation), report, wanted)
 
-    def download_by_link(self, job_id: str, report: str | None, wanted: str | None) -> Download:
-        """A report or artifact; the caller has checked the signed link to the job."""
-        return self._download(self._jobs.get_unscoped(job_id), report, wanted)
+    def download_by_link(
+        self, job_id: str, token: str | None, report: str | None, wanted: str | None
+    ) -> Download:
+        """A report or artifact for whoever holds the signed link to the job."""
+        return self._download(self.visits.job(job_id, token), report, wanted)
 
     def _download(self, job: Job, report: str | None, wanted: str | None) -> Download:
         kind, file_format = parse_report(report), parse_format(wanted)
@@ -288,42 +280,6 @@ class AssessmentService:
             detail={"file": found.filename},
         )
         return found
-
-    def view_by_link(self, job_id: str) -> JobView:
-        """What the page of a job shows; the caller has checked the signed link to the job."""
-        job = self._jobs.get_unscoped(job_id)
-        if self._opened.first(job.id):
-            self.audit.note("link.opened", organisation=job.organisation, subject=job.id)
-        return JobView(job=job, artifacts=self._jobs.artifacts(job.id, job.organisation))
-
-    def admit_upload(self, model_id: str, slot: str, token: str | None) -> Ticket:
-        """Check an upload link before any of the body is read; see :meth:`Uploads.admit`."""
-        try:
-            return self.uploads.admit(model_id, slot, token)
-        except AccessDeniedError as error:
-            self.audit.refusal("link.refused", subject=model_id, reason=error.message)
-            raise
-
-    def check_view(self, job_id: str, token: str | None) -> None:
-        """Let a genuine link to the page of a job pass.
-
-        Raises:
-            AccessDeniedError: Any other.
-        """
-        try:
-            self.links.check_monitor(job_id, token)
-        except AccessDeniedError as error:
-            self.audit.refusal("link.refused", subject=job_id, reason=error.message)
-            raise
-
-    def upload_rejected(self, ticket: Ticket, error: ModelwardError) -> None:
-        """Note that what came through an upload link was refused."""
-        self.audit.refusal(
-            "upload.rejected",
-            organisation=ticket.organisation,
-            subject=ticket.model_id,
-            reason=f"{ticket.slot}: {error.message}",
-        )
 
     def job_counts(self) -> dict[str, int]:
         """Jobs of all organisations by state, for the operator's metrics."""
