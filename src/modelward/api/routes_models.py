@@ -9,7 +9,7 @@ from starlette.responses import Response
 from modelward.api.body import drain, receive_upload
 from modelward.api.docs import ANALYSE, KEYS, REGISTER, UPLOAD
 from modelward.api.errors import json_response
-from modelward.api.guard import organisation_of
+from modelward.api.guard import organisation_of, remember_link
 from modelward.api.metrics import Metrics
 from modelward.api.requests import caller_of, read_json, service_of
 from modelward.domain import (
@@ -52,7 +52,9 @@ async def get_api_key(request: Request) -> Response:
             f"second of one organisation; try again in {wait:.1f} s",
             retry_after=wait,
         )
-    return json_response({"x_api_key": await run_in_threadpool(service.tenants.exchange, number)})
+    minted = await run_in_threadpool(service.tenants.exchange, number)
+    request.app.state.limits.known.add(minted)
+    return json_response({"x_api_key": minted})
 
 
 @router.post("/model_registration/upload", openapi_extra=REGISTER, tags=["Models"])
@@ -61,6 +63,8 @@ async def register_model(request: Request) -> Response:
     body = await read_json(request)
     organisation = caller_of(request).organisation
     made = await run_in_threadpool(service_of(request).register, organisation, body)
+    urls = made["urls"].values()
+    remember_link(request, *(url if isinstance(url, str) else url["url"] for url in urls))
     return json_response({"data": made})
 
 
@@ -115,6 +119,7 @@ async def analyse(request: Request) -> Response:
     model_id = request.path_params["model_id"]
     key = request.headers.get("idempotency-key")
     answer = await run_in_threadpool(service.analyse, organisation, model_id, payload, key)
+    remember_link(request, answer["monitor_link"])
     return json_response(answer)
 
 
