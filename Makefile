@@ -13,13 +13,15 @@ DEMO_ARGS ?=
 # a third faster than threads that sleep at once.
 export GOMP_SPINCOUNT ?= 50000
 PYTEST_ARGS ?=
+CHAOS_ARGS ?=
 
-.PHONY: help demo quick setup setup-dev tensorflow vendor check test bench clean
+.PHONY: help demo quick setup setup-dev tensorflow vendor check test chaos bench clean
 
 help:
 	@echo "make demo        set up and run the MNIST reference (DEMO_ARGS=... are passed on)"
 	@echo "make quick       the same on small data, in a minute or two"
 	@echo "make test        set up and run every check"
+	@echo "make chaos       a hundred kills of workers and server while jobs run (CHAOS_ARGS=...)"
 	@echo "make check       formatting, lint, types, import directions"
 	@echo "make bench       benchmarks, each against a peer in the same run"
 	@echo "make clean       remove the environments"
@@ -70,6 +72,9 @@ check: setup-dev
 
 test: setup-dev tensorflow vendor check
 	MODELWARD_REQUIRE_ENVS=1 $(BIN)/pytest $(PYTEST_ARGS)
+
+chaos: setup-dev
+	$(BIN)/python tests/chaos/chaos_driver.py $(CHAOS_ARGS)
 
 bench: setup-dev
 	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file --quick || exit 1; done

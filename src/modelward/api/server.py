@@ -77,11 +77,16 @@ def run_server(
 
     Raises:
         InvalidInputError: The address is taken.
+        UnavailableError: The data folder cannot be used.
     """
     listener = _listen(settings)
     settings = settings.model_copy(update={"port": int(listener.getsockname()[1])})
     password = settings.ssl_keyfile_password
-    app = create_app(settings, worker_command=worker_command)
+    try:
+        app = create_app(settings, worker_command=worker_command)
+    except BaseException:
+        listener.close()
+        raise
 
     def refused(limit: str) -> None:
         app.state.metrics.rate_limited.labels(limit=limit, action="closed").inc()

@@ -66,7 +66,9 @@ class Worker:
         self._process.terminate()
 
     def kill(self) -> None:
-        """End it and everything that it started, now."""
+        """End it and everything that it started, now; harmless when it has ended."""
+        if self._process.poll() is not None:
+            return
         tree = _tree(self.pid, process_children())
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)

@@ -48,6 +48,7 @@ class AssessmentService:
     Raises:
         UnavailableError: The data folder cannot be written, or its database is damaged; the
             message says what to do.
+        ConflictError: Another server works on the same data folder.
     """
 
     def __init__(
@@ -90,12 +91,8 @@ class AssessmentService:
         Raises:
             ConflictError: Another server works on the same data folder.
         """
-        lock = exclusive(self.settings.data / "server.lock", wait=False)
-        if not self._held.enter_context(lock):
-            raise ConflictError(
-                f"data folder {self.settings.data}: expected to be free; another server uses it. "
-                "Stop that one, or name another folder with --data"
-            )
+        if not self._held.enter_context(_server_lock(self.settings)):
+            raise _taken(self.settings)
         self._database.migrate()
         self.audit.note("server.started", detail=shown_settings(self.settings))
         self.uploads.start()
@@ -273,7 +270,7 @@ class AssessmentService:
         kind, file_format = parse_report(report), parse_format(wanted)
         made = self._jobs.artifacts(job.id, job.organisation)
         found = build_download(job, made, self.blobs, kind, file_format)
-        self.audit.note(
+        self.audit.note_reading(
             "download",
             organisation=job.organisation,
             subject=job.id,
@@ -292,6 +289,7 @@ def check_folder(settings: Settings) -> None:
 
     Raises:
         UnavailableError: It cannot be written, or its database is damaged.
+        ConflictError: Another server works on it.
     """
     data = settings.data
     with disk_errors():
@@ -300,6 +298,20 @@ def check_folder(settings: Settings) -> None:
             probe = data / f".probe-{secrets.token_hex(6)}"
             probe.write_bytes(b"modelward")
             probe.unlink()
-        except NotADirectoryError as error:
+        except (FileExistsError, NotADirectoryError) as error:
             raise UnavailableError(f"data folder {data}: expected a folder; {error}") from error
-    check_database(data)
+    with _server_lock(settings) as free:
+        if not free:
+            raise _taken(settings)
+        check_database(data)
+
+
+def _server_lock(settings: Settings) -> contextlib.AbstractContextManager[bool]:
+    return exclusive(settings.data / "server.lock", wait=False)
+
+
+def _taken(settings: Settings) -> ConflictError:
+    return ConflictError(
+        f"data folder {settings.data}: expected to be free; another server uses it. Stop that "
+        "one, or name another folder with --data"
+    )

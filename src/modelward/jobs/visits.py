@@ -72,5 +72,5 @@ class Visits:
         """What the page of a job shows; see :meth:`job`."""
         job = self.job(job_id, token)
         if self._opened.first(job.id):
-            self._audit.note("link.opened", organisation=job.organisation, subject=job.id)
+            self._audit.note_reading("link.opened", organisation=job.organisation, subject=job.id)
         return JobView(job=job, artifacts=self._store.artifacts(job.id, job.organisation))

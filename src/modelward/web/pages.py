@@ -105,7 +105,7 @@ def _page(view: JobView, token: str, root: str) -> str:
         root=root,
         job=job,
         running=not job.state.ended,
-        failed=job.state is JobState.FAILED,
+        failed=job.state in (JobState.FAILED, JobState.CANCELLED),
         refresh=_REFRESH_SECONDS,
         severity=None if job.score is None else severity(job.score).value,
         stages=_stages(view),
