@@ -44,7 +44,8 @@ from modelward.settings import Settings  # noqa: E402
 
 _OPEN_JOBS = 6
 _PATIENCE = 300.0
-_SERVER_SHARE = 0.3
+_SERVER_SHARE = 0.2
+_LONGEST_PAUSE = 3.0
 
 
 def _free_port() -> int:
@@ -195,13 +196,29 @@ def _prepare(server: Server, real: bool) -> tuple[dict[str, str], dict[bool, str
     return headers, models
 
 
+def _undisturbed(crowd: Crowd) -> float:
+    """How long a job takes on this machine, now, while nothing is killed."""
+    give_up = time.monotonic() + _PATIENCE
+    with httpx.Client(timeout=30) as http:
+        while time.monotonic() < give_up:
+            for job in [job for job in crowd.accepted if not job.real]:
+                began = time.monotonic()
+                while not ended(status(http, crowd, job.job_id)) and time.monotonic() < give_up:
+                    time.sleep(0.05)
+                return time.monotonic() - began
+            time.sleep(0.05)
+    raise SystemExit("no job was accepted and ended in time")
+
+
 def _rampage(server: Server, crowd: Crowd, kills: int, rng: random.Random) -> dict[str, int]:
+    """Kill so fast that few jobs are spared, and so slowly that most can end."""
     done = {"workers": 0, "servers": 0}
+    length = _undisturbed(crowd)
     give_up = time.monotonic() + _PATIENCE + 10 * kills
     while sum(done.values()) < kills:
         if time.monotonic() > give_up:
             raise SystemExit(f"only {done} kills in time; see {server.log.name}")
-        time.sleep(rng.uniform(0.1, 1.5))
+        time.sleep(min(rng.uniform(0.2, 1.2) * length, _LONGEST_PAUSE))
         if rng.random() < _SERVER_SHARE and crowd.accepted:
             server.kill()
             done["servers"] += 1

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from job_world import JobWorld
 
+from modelward.domain import StorageFullError
 from modelward.jobs.checkpoints import checkpoint_folder
 from modelward.jobs.dispatcher import Dispatcher
 from modelward.jobs.records import Job, JobState
@@ -79,6 +80,26 @@ def test_three_attempts_then_the_reason(world: JobWorld, tmp_path: Path) -> None
         world.add("job-2")
         _wait(lambda: bool(again.heard))
     assert again.heard == [("job-2", JobState.FAILED)]
+
+
+def test_nobody_is_told_twice_while_the_disk_is_full(
+    world: JobWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.add("job-1")
+    world.finish("job-1")
+    ear, refused = Ear(), threading.Semaphore(0)
+
+    def full(_job: str) -> None:
+        refused.release()
+        raise StorageFullError("full")
+
+    monkeypatch.setattr(world.jobs, "announced", full)
+    monkeypatch.setattr("modelward.jobs.dispatcher._TROUBLE_SECONDS", 0.05)
+    with _running(world, DIES, ear) as made:
+        for _ in range(3):
+            made.wake()
+            assert refused.acquire(timeout=30)
+    assert ear.heard == [("job-1", JobState.SUCCEEDED)]
 
 
 def test_ends_from_before_the_start_are_told(world: JobWorld) -> None:

@@ -51,7 +51,8 @@ class Dispatcher:
 
     Attributes:
         on_end: Called with every job that has ended, whichever way, in the dispatcher's thread:
-            at least once, also for jobs that ended while no server ran. Exceptions are logged.
+            at least once, also for jobs that ended while no server ran. It should return quickly:
+            no job is started or ended meanwhile. Exceptions are logged.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Dispatcher:
         self._stopping = False
         self._checked = -_CHECK_SECONDS
         self._enough = True
+        self._told: set[str] = set()
         self._thread = threading.Thread(target=self._loop, name="dispatcher", daemon=True)
         self.on_end: list[Callable[[Job], None]] = []
 
@@ -246,12 +248,15 @@ class Dispatcher:
         """Tell of every job that has ended; its checkpoints are of no use any more."""
         for job in self._store.unannounced():
             shutil.rmtree(checkpoint_folder(self._data, job.id), ignore_errors=True)
-            for listener in self.on_end:
+            # Where the note about it cannot be written, listeners still hear of it only once.
+            for listener in () if job.id in self._told else self.on_end:
                 try:
                     listener(job)
                 except Exception:
                     _LOG.exception("job %s: its end could not be told to %r", job.id, listener)
+            self._told.add(job.id)
             self._store.announced(job.id)
+            self._told.discard(job.id)
 
     def _send_home(self) -> None:
         """End all workers in order: what they did since their last checkpoint is done again."""
