@@ -1,11 +1,12 @@
 """One frozen settings object for the service: defaults < file < environment < flags."""
 
+import ipaddress
 import os
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -14,8 +15,9 @@ from pydantic_settings import (
 )
 
 from modelward.domain import InvalidInputError, Severity
+from modelward.netguard import OutboundPolicy
 
-__all__ = ["Settings", "load_settings", "show_settings"]
+__all__ = ["Settings", "load_settings", "show_settings", "shown_settings"]
 
 _GIB = 1024**3
 _CONFIG_VARIABLE = "MODELWARD_CONFIG"
@@ -86,6 +88,39 @@ class Settings(BaseSettings):
     """How long a call waits for the database's write lock before it answers 503."""
     worker_nice: int = Field(default=10, ge=0, le=19)
     """Niceness of job processes, so that the service stays quick beside them."""
+    key_exchange_role: Literal["viewer", "submitter", "admin"] = "submitter"
+    """Role of exchanged keys."""
+    address_requests_per_second: float = Field(default=150, gt=0)
+    """Sustained rate of requests of one client address, whoever is behind it."""
+    address_burst: int = Field(default=300, ge=1)
+    """Requests of one address that may come at once before the rate counts."""
+    failures_per_second: float = Field(default=0.5, gt=0)
+    """Sustained rate of wrong organisation ids, keys and link tokens of one address."""
+    failure_burst: int = Field(default=30, ge=1)
+    """Failures of one address that may come at once before the rate counts."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses or networks of proxies whose X-Forwarded-For names the client; none by default."""
+    connections_per_address: int = Field(default=128, ge=1)
+    """Open connections of one address; those of trusted proxies are not counted."""
+    max_connections: int = Field(default=2000, ge=1)
+    """Open connections in all; further requests are answered with 503."""
+    header_timeout_seconds: float = Field(default=15, gt=0)
+    """Time for the header of a request to arrive."""
+    header_max_bytes: int = Field(default=16 * 1024, ge=1024, le=1024**2)
+    """Largest header of a request, with its request line."""
+    body_min_bytes_per_second: float = Field(default=1000, gt=0)
+    """Slowest body that is waited for, on average over the window."""
+    body_window_seconds: float = Field(default=20, gt=0)
+    """Longest time that a body may stand still, or an answer stay unread."""
+    disk_free_floor_bytes: int = Field(default=_GIB // 2, ge=0)
+    """Free space on the disk of the data folder below which /readyz says no."""
+    metrics_token: SecretStr | None = None
+    """Bearer token for /metrics; without one only this machine may read them."""
+    outbound_allow: tuple[str, ...] = ()
+    """Hosts and networks that requests of the service itself may reach although they are private
+    (see ``modelward.netguard``)."""
+    log_format: Literal["text", "json"] = "text"
+    """Form of the service's own log: lines for people, or one JSON object per line."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Level of the service's own log."""
     siem_min_severity: Severity = Severity.HIGH
@@ -115,6 +150,24 @@ class Settings(BaseSettings):
     def tls(self) -> bool:
         """Whether the service itself speaks TLS."""
         return self.ssl_certfile is not None
+
+    @property
+    def longest_link_life(self) -> float:
+        """Seconds that any link lives; for so long a retired signing key is read."""
+        return max(self.upload_lifetime_seconds, self.view_lifetime_seconds)
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for text in given:
+            ipaddress.ip_network(text, strict=False)
+        return given
+
+    @field_validator("outbound_allow")
+    @classmethod
+    def _allowed(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        OutboundPolicy(allow=given)
+        return given
 
     @property
     def base_url(self) -> str:
@@ -185,4 +238,9 @@ def _shown(problem: Any) -> str:
 
 def show_settings(settings: Settings) -> str:
     """The effective settings as lines of ``name = value``, secrets masked."""
-    return "\n".join(f"{name} = {value!s}" for name, value in settings.model_dump().items())
+    return "\n".join(f"{name} = {value}" for name, value in shown_settings(settings).items())
+
+
+def shown_settings(settings: Settings) -> dict[str, str]:
+    """The effective settings as texts, secrets masked."""
+    return {name: str(value) for name, value in settings.model_dump().items()}

@@ -18,6 +18,8 @@ if __name__ == "__main__":
                 queue_max_jobs_per_organisation=1000,
                 requests_per_second=10_000,
                 request_burst=10_000,
+                address_requests_per_second=10_000,
+                address_burst=10_000,
             ),
             ready=lambda url: print(f"Modelward is serving at {url}", flush=True),
             worker_command=[sys.executable, str(worker)],

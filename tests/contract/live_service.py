@@ -146,6 +146,9 @@ def run_live(data: Path, *, script: list[str] | None = None, **settings: Any) ->
         **os.environ,
         "MODELWARD_REQUESTS_PER_SECOND": "10000",
         "MODELWARD_REQUEST_BURST": "10000",
+        "MODELWARD_ADDRESS_REQUESTS_PER_SECOND": "10000",
+        "MODELWARD_ADDRESS_BURST": "10000",
+        "MODELWARD_FAILURE_BURST": "10000",
         **{f"MODELWARD_{name.upper()}": str(value) for name, value in settings.items()},
     }
     data.mkdir(parents=True, exist_ok=True)

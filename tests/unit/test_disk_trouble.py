@@ -135,7 +135,7 @@ def test_full_disk_under_the_database(service: Service) -> None:
     assert full and {answer.status_code for answer in full} == {507}
     _assert_explained(full[0], 507, "database: expected space")
     made = answers[0].json()["data"]["model_id"]
-    assert service.service._registrations.get(made).id == made  # reading goes on
+    assert service.service._registrations.get_unscoped(made).id == made  # reading goes on
     event.remove(database._engine, "checkout", cap)
     with database.write() as connection:  # the limit stays with its connection
         connection.exec_driver_sql("SELECT 1")
@@ -157,7 +157,7 @@ def test_locked_database(service: Service) -> None:
         )
         assert answer.status_code == 404
     assert service.register().status_code == 200
-    assert service.service._registrations.get(made).id == made
+    assert service.service._registrations.get_unscoped(made).id == made
 
 
 def test_database_that_is_damaged_while_it_is_used(service: Service) -> None:

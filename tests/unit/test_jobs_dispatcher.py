@@ -69,7 +69,7 @@ def test_three_attempts_then_the_reason(world: JobWorld, tmp_path: Path) -> None
     ear, deaf = Ear(), Ear(broken=True)
     with _running(world, DIES, deaf, ear):
         _wait(lambda: bool(ear.heard))
-    job = world.jobs.get("job-1")
+    job = world.jobs.get_unscoped("job-1")
     assert (job.state, job.attempts) == (JobState.FAILED, 3)
     assert "exit code 7" in job.message and "attempt 3 of 3" in job.message
     assert not checkpoint_folder(world.data, "job-1").exists()
@@ -107,7 +107,7 @@ def test_ends_from_before_the_start_are_told(world: JobWorld) -> None:
         world.add(name)
     world.finish("job-1")
     world.now += 1
-    world.jobs.cancel("job-2")
+    world.jobs.cancel_unscoped("job-2")
     ear = Ear()
     with _running(world, DIES, ear):
         _wait(lambda: len(ear.heard) == 2)
@@ -121,7 +121,7 @@ def test_a_server_that_died_three_times_gives_the_job_up(world: JobWorld) -> Non
         made = Dispatcher(world.jobs, Settings(data=world.data, disk_reserve_bytes=2**62))
         made.start()  # as after kill -9: the job is marked running, and nobody works on it
         made.stop()
-    job = world.jobs.get("job-1")
+    job = world.jobs.get_unscoped("job-1")
     assert job.state is JobState.FAILED
     assert "The service ended while this job was running; this was attempt 3 of 3" in job.message
 
@@ -129,8 +129,8 @@ def test_a_server_that_died_three_times_gives_the_job_up(world: JobWorld) -> Non
 def test_stopping_ends_the_process_and_keeps_the_attempt(world: JobWorld) -> None:
     world.add("job-1")
     with _running(world, SLEEPS):
-        _wait(lambda: world.jobs.get("job-1").state is JobState.RUNNING)
-    job = world.jobs.get("job-1")
+        _wait(lambda: world.jobs.get_unscoped("job-1").state is JobState.RUNNING)
+    job = world.jobs.get_unscoped("job-1")
     assert (job.state, job.attempts) == (JobState.QUEUED, 0)
     assert job.ran_seconds > 0
 
@@ -140,10 +140,10 @@ def test_no_more_jobs_than_allowed_run_at_once(world: JobWorld) -> None:
         world.add(f"job-{number}")
     with _running(world, SLEEPS, max_jobs=2) as made:
         _wait(lambda: len(world.jobs.running()) == 2)
-        world.jobs.cancel("job-0")
+        world.jobs.cancel_unscoped("job-0")
         made.wake()
         _wait(lambda: world.jobs.running() == ["job-1", "job-2"])
-        assert world.jobs.counts()[JobState.QUEUED] == 2
+        assert world.jobs.counts_unscoped()[JobState.QUEUED] == 2
 
 
 def test_no_job_is_started_without_space(
@@ -161,7 +161,7 @@ def test_no_job_is_started_without_space(
     world.add("job-1")
     with _running(world, DIES, disk_reserve_bytes=2**62):
         assert looked.wait(30)
-    assert world.jobs.get("job-1").attempts == 0
+    assert world.jobs.get_unscoped("job-1").attempts == 0
     assert "disk_reserve_bytes" in caplog.text
 
 
@@ -172,5 +172,5 @@ def test_a_job_without_a_process_is_started_again(world: JobWorld) -> None:
         world.add("job-1")
         world.jobs.claim()
         made.wake()
-        _wait(lambda: world.jobs.get("job-1").state is JobState.QUEUED)
-    assert world.jobs.get("job-1").attempts == 1
+        _wait(lambda: world.jobs.get_unscoped("job-1").state is JobState.QUEUED)
+    assert world.jobs.get_unscoped("job-1").attempts == 1

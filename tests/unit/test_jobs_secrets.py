@@ -1,12 +1,9 @@
 """Tokens, keys and their masking."""
 
-import stat
-from pathlib import Path
-
 import pytest
 
 from modelward.domain import AccessDeniedError
-from modelward.jobs.secrets import Signer, load_signer, mask, new_api_key, new_organisation_id
+from modelward.jobs.secrets import Signer, mask, new_api_key, new_organisation_id
 
 
 def test_token_opens_exactly_its_subject_and_purpose_until_it_expires() -> None:
@@ -36,15 +33,6 @@ def test_every_single_altered_character_is_noticed() -> None:
 def test_rubbish_is_refused(token: str | None) -> None:
     with pytest.raises(AccessDeniedError, match="token"):
         Signer(b"k" * 32).check(token, "view", "job-1", 1.0)
-
-
-def test_signing_key_is_kept_and_private(tmp_path: Path) -> None:
-    first = load_signer(tmp_path / "data")
-    path = tmp_path / "data" / "signing.key"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert len(path.read_bytes()) == 32
-    assert load_signer(tmp_path / "data") == first
-    assert sorted(item.name for item in path.parent.iterdir()) == ["signing.key"]
 
 
 def test_secrets_have_enough_entropy_and_are_url_safe() -> None:

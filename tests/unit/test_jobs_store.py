@@ -87,7 +87,7 @@ def test_failure_marks_the_stage_at_work_and_the_later_ones(world: World) -> Non
     world.jobs.set_stage("job", STAGES[0], StageStatus.COMPLETED, message="", seconds=1.5)
     world.jobs.set_stage("job", STAGES[1], StageStatus.IN_PROGRESS, message="")
     assert world.jobs.fail("job", "why")
-    job = world.jobs.get("job")
+    job = world.jobs.get_unscoped("job")
     assert list(job.stages.values()) == ["completed", "failed", "failed"]
     assert (job.state, job.message) == (JobState.FAILED, "why")
     assert job.stage_seconds == {STAGES[0].value: 1.5}
@@ -96,7 +96,7 @@ def test_failure_marks_the_stage_at_work_and_the_later_ones(world: World) -> Non
 def test_waiting_job_fails_from_its_first_stage(world: World) -> None:
     world.add("job")
     world.jobs.fail("job", "why")
-    assert set(world.jobs.get("job").stages.values()) == {StageStatus.FAILED}
+    assert set(world.jobs.get_unscoped("job").stages.values()) == {StageStatus.FAILED}
 
 
 def test_ended_job_never_changes(world: World) -> None:
@@ -112,19 +112,22 @@ def test_ended_job_never_changes(world: World) -> None:
     ):
         with pytest.raises(ConflictError, match="running job"):
             change()
-    assert world.jobs.get("job").message == "done"
+    assert world.jobs.get_unscoped("job").message == "done"
 
 
 def test_job_is_not_made_on_files_that_were_replaced_meanwhile(world: World) -> None:
-    world.registrations.record(world.model, Upload("data", "old", 1))
-    assert world.registrations.record(world.model, Upload("data", "new", 1)) == "old"
+    world.registrations.record(world.model, Upload("data", "old", 1), world.organisation)
+    assert (
+        world.registrations.record(world.model, Upload("data", "new", 1), world.organisation)
+        == "old"
+    )
     with pytest.raises(ConflictError, match="uploaded again"):
         world.add("job", data="old")
     with pytest.raises(NotFoundError, match="job_id"):
-        world.jobs.get("job")
+        world.jobs.get_unscoped("job")
     world.add("job", data="new")
     with pytest.raises(ConflictError, match="has started"):
-        world.registrations.record(world.model, Upload("data", "newer", 1))
+        world.registrations.record(world.model, Upload("data", "newer", 1), world.organisation)
 
 
 def test_ids_of_other_organisations_are_unknown(world: World) -> None:
@@ -138,11 +141,11 @@ def test_ids_of_other_organisations_are_unknown(world: World) -> None:
 def test_score_and_accuracy_are_na_until_measured(world: World) -> None:
     world.add("job")
     world.jobs.claim()
-    status = job_status(world.jobs.get("job"))
+    status = job_status(world.jobs.get_unscoped("job"))
     assert (status["VulnerabiltyScore"], status["OriginalModelAccuracy"]) == ("na", "na")
     assert all(status[stage.value] == "na" for stage in Stage)
     world.jobs.report("job", score=0.0, original_accuracy=0.995)
-    status = job_status(world.jobs.get("job"))
+    status = job_status(world.jobs.get_unscoped("job"))
     assert status["VulnerabiltyScore"] == "0.00"
     assert status["OriginalModelAccuracy"] in ("0.99", "1.00")
 

@@ -4,18 +4,22 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import Response
 
 from modelward._version import __version__
 from modelward.api.edge import Edge
-from modelward.api.errors import install_error_handlers, json_response
-from modelward.api.limits import RateLimiter
+from modelward.api.errors import install_error_handlers
+from modelward.api.guard import guard
+from modelward.api.limits import Limits
+from modelward.api.metrics import Metrics
+from modelward.api.policy import check_policies
 from modelward.api.routes_jobs import router as jobs_router
+from modelward.api.routes_keys import router as keys_router
 from modelward.api.routes_manage import router as manage_router
 from modelward.api.routes_models import router as models_router
+from modelward.api.routes_service import router as service_router
 from modelward.jobs import BASE_PATH, WORKER_COMMAND, AssessmentService
 from modelward.settings import Settings
 from modelward.web import add_pages
@@ -35,6 +39,9 @@ def create_app(
         settings: Effective settings.
         clock: Seconds since 1970; what tokens, keys and jobs are dated by.
         worker_command: Starts a job process; ``--data``, ``--nice`` and ``--job`` are appended.
+
+    Raises:
+        RuntimeError: A route without a policy in ``api/policy.py``.
     """
     service = AssessmentService(settings, clock=clock, worker_command=worker_command)
 
@@ -53,22 +60,17 @@ def create_app(
         lifespan=lifespan,
         # Redirects would be built from the Host header, which anybody can send.
         redirect_slashes=False,
+        # Before every route, whoever adds it: identify the caller by the route's policy.
+        dependencies=[Depends(guard)],
     )
     app.state.service = service
-    rate, burst = settings.requests_per_second, settings.request_burst
-    app.state.limiter = RateLimiter(rate, burst)
-    app.state.status_limiter = RateLimiter(rate, burst)
-    app.state.key_limiter = RateLimiter(settings.key_exchange_per_second, burst)
+    app.state.limits = Limits(settings)
+    app.state.metrics = Metrics(service.job_counts)
     install_error_handlers(app)
-    app.include_router(models_router, prefix=BASE_PATH)
-    app.include_router(jobs_router, prefix=BASE_PATH)
-    app.include_router(manage_router, prefix=BASE_PATH)
+    for router in (models_router, jobs_router, manage_router, keys_router):
+        app.include_router(router, prefix=BASE_PATH)
+    app.include_router(service_router)
     add_pages(app, service)
-    app.add_middleware(Edge, base_url=settings.base_url)
-
-    @app.get("/health", tags=["Service"])
-    async def health() -> Response:
-        """Whether the service answers."""
-        return json_response({"status": "ok", "version": __version__})
-
+    check_policies(app)
+    app.add_middleware(Edge, settings=settings, limits=app.state.limits, metrics=app.state.metrics)
     return app

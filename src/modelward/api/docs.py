@@ -10,7 +10,20 @@ from modelward.domain import (
     sample_payload,
 )
 
-__all__ = ["ANALYSE", "CANCEL", "DELETE_MODEL", "JOB", "KEYS", "REGISTER", "REPORT", "UPLOAD"]
+__all__ = [
+    "ANALYSE",
+    "CANCEL",
+    "DELETE_MODEL",
+    "JOB",
+    "KEYS",
+    "KEY_CREATE",
+    "KEY_LIST",
+    "KEY_REVOKE",
+    "KEY_ROTATE",
+    "REGISTER",
+    "REPORT",
+    "UPLOAD",
+]
 
 _ERROR = {
     "type": "object",
@@ -31,6 +44,7 @@ _ORGANISATION = {
 _KEY = {"name": "x-api-key", "in": "header", "required": True, "schema": {"type": "string"}}
 _MODEL_ID = {"name": "model_id", "in": "path", "required": True, "schema": {"type": "string"}}
 _SLOT = {"name": "slot", "in": "path", "required": True, "schema": {"type": "string"}}
+_KEY_ID = {"name": "key_id", "in": "path", "required": True, "schema": {"type": "string"}}
 _JOB_ID = {"name": "job_id", "in": "query", "required": True, "schema": {"type": "string"}}
 
 
@@ -139,4 +153,24 @@ REPORT: dict[str, Any] = {
         },
     ],
     "responses": _responses("The file", 400, 403, 404, 409, 412, 429),
+}
+KEY_LIST: dict[str, Any] = {
+    "parameters": [_ORGANISATION, _KEY],
+    "responses": _responses("The keys without their secrets", 403, 429),
+}
+KEY_CREATE: dict[str, Any] = {
+    "parameters": [_ORGANISATION, _KEY],
+    "requestBody": _json_body(
+        {"label": "build server", "role": "submitter", "expires_in_seconds": 7_776_000}
+    ),
+    "responses": _responses("The key with its secret", 400, 403, 409, 412, 413, 429),
+}
+KEY_REVOKE: dict[str, Any] = {
+    "parameters": [_KEY_ID, _ORGANISATION, _KEY],
+    "responses": _responses("The key", 403, 404, 409, 429),
+}
+KEY_ROTATE: dict[str, Any] = {
+    "parameters": [_KEY_ID, _ORGANISATION, _KEY],
+    "requestBody": {**_json_body({"grace_seconds": 3600}), "required": False},
+    "responses": _responses("The new key with its secret", 400, 403, 404, 409, 412, 413, 429),
 }

@@ -1,14 +1,34 @@
-"""Outermost layer: request ids, safe headers, and any path prefix a proxy leaves in place."""
+"""Outermost layer: request ids, safe headers, rates and pace, and any path prefix of a proxy."""
 
+import logging
+import re
 import secrets
+import time
 from urllib.parse import urlsplit
 
-from starlette.datastructures import MutableHeaders
+from fastapi import Request
+from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from modelward.jobs import BASE_PATH
+from modelward.api.addresses import Proxies, bucket
+from modelward.api.errors import domain_response, error_response, unexpected_response
+from modelward.api.guard import reserve_address, slow_down
+from modelward.api.headers import docs_policy, secure
+from modelward.api.limits import Limits
+from modelward.api.metrics import Metrics
+from modelward.api.pace import Pace
+from modelward.api.policy import Access, Policy, find_policy
+from modelward.domain import ModelwardError
+from modelward.jobs import BASE_PATH, RequestContext, acting
+from modelward.settings import Settings
 
 __all__ = ["Edge"]
+
+_LOG = logging.getLogger(__name__)
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_GUESSABLE = frozenset(Access) - {Access.OPEN}
+_REFUSED = (401, 403)
+_DOCS = ("/docs", "/docs/oauth2-redirect", "/redoc")
 
 
 class Edge:
@@ -18,9 +38,14 @@ class Edge:
     of the public URL.
     """
 
-    def __init__(self, app: ASGIApp, base_url: str) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, limits: Limits, metrics: Metrics) -> None:
         self._app = app
-        self._prefix = urlsplit(base_url).path.rstrip("/")
+        self._settings = settings
+        self._limits = limits
+        self._metrics = metrics
+        self._proxies = Proxies(settings.trusted_proxies)
+        self._prefix = urlsplit(settings.base_url).path.rstrip("/")
+        self._tls = urlsplit(settings.base_url).scheme == "https"
 
     def _strip(self, path: str) -> str:
         start = path.find(BASE_PATH + "/")
@@ -35,18 +60,103 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = secrets.token_hex(8)
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        peer = scope["client"][0] if scope.get("client") else "unknown"
+        address = self._proxies.client(peer, headers.getlist("x-forwarded-for"))
         path = self._strip(scope["path"])
-        # Set on the outer scope too: the handler of unexpected errors sits outside of this layer.
-        scope.setdefault("state", {})["request_id"] = request_id
-        inner = {**scope, "path": path}
+        policy = find_policy(scope["method"], path)
+        state = scope.setdefault("state", {})
+        state.update(request_id=request_id, address=bucket(address))
+        context = RequestContext(
+            request_id=request_id,
+            address=address,
+            actor="link" if policy and policy.access is Access.LINK else "anonymous",
+            route=policy.path if policy else "unmatched",
+        )
+        docs = policy is not None and policy.path in _DOCS
+        answer = _Answer(send, request_id, tls=self._tls, docs=docs)
+        began = time.perf_counter()
+        with acting(context):
+            try:
+                await self._pass(Request({**scope, "path": path}, receive), policy, answer)
+            finally:
+                self._count(scope["method"], context.route, answer.status, began)
+        if policy is not None and policy.access is Access.LINK and answer.status < 400:
+            self._limits.known.add(QueryParams(scope["query_string"]).get("token", ""))
+        if policy is not None and policy.access in _GUESSABLE and answer.status in _REFUSED:
+            if not state.get("authenticated"):
+                self._limits.failures.take(state["address"])
 
-        async def answer(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-Id"] = request_id
-                headers.setdefault("X-Content-Type-Options", "nosniff")
-                headers.setdefault("Cache-Control", "no-store")
-            await send(message)
+    async def _pass(self, request: Request, policy: Policy | None, answer: "_Answer") -> None:
+        scope = request.scope
+        size = sum(len(name) + len(value) + 4 for name, value in scope["headers"])
+        if size > self._settings.header_max_bytes:
+            message = (
+                f"header: expected at most {self._settings.header_max_bytes} bytes; got {size}"
+            )
+            await error_response(request, 431, message, {"Connection": "close"})(
+                scope, request.receive, answer
+            )
+            return
+        try:
+            if policy is None or policy.limited:
+                rate = self._settings.address_requests_per_second
+                wait = reserve_address(self._limits.addresses, request.state.address, policy)
+                await slow_down(
+                    request, policy, wait, "address",
+                    f"expected at most {rate:g} requests per second of one address",
+                )  # fmt: skip
+        except ModelwardError as error:
+            await domain_response(request, error)(scope, request.receive, answer)
+            return
+        pace = Pace(
+            request.receive,
+            least=self._settings.body_min_bytes_per_second,
+            window=self._settings.body_window_seconds,
+        )
+        try:
+            await self._app(scope, pace, answer)
+        except Exception as error:
+            # Here and not further out, so that this answer has the headers of all others.
+            _LOG.exception("request failed unexpectedly")
+            if answer.started:
+                raise
+            await unexpected_response(request, error)(scope, request.receive, answer)
 
-        await self._app(inner, receive, answer)
+    def _count(self, method: str, route: str, status: int, began: float) -> None:
+        known = method if method in ("GET", "HEAD", "POST", "PUT", "DELETE") else "other"
+        self._metrics.requests.labels(route=route, method=known, status=str(status)).inc()
+        self._metrics.seconds.labels(route=route).observe(time.perf_counter() - began)
+
+
+class _Answer:
+    """Wraps ``send``: adds headers, remembers the status."""
+
+    def __init__(self, send: Send, request_id: str, *, tls: bool, docs: bool) -> None:
+        self._send = send
+        self._request_id = request_id
+        self._tls = tls
+        self._docs = docs
+        self._held: Message | None = None
+        self.started = False
+        self.status = 499
+        """What was sent; nothing where the client went away before."""
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.started, self.status = True, message["status"]
+            MutableHeaders(scope=message)["X-Request-Id"] = self._request_id
+            if self._docs:
+                # The policy names the scripts of the page, which comes with the next message.
+                self._held = message
+                return
+            secure(MutableHeaders(scope=message), tls=self._tls)
+        elif self._held is not None:
+            start, self._held = self._held, None
+            headers = MutableHeaders(scope=start)
+            headers["Content-Security-Policy"] = docs_policy(message.get("body", b"").decode())
+            secure(headers, tls=self._tls)
+            await self._send(start)
+        await self._send(message)

@@ -13,10 +13,16 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from modelward.api.refusals import report_refusal
-from modelward.domain import ModelwardError
+from modelward.domain import ModelwardError, RequestTimeoutError
 from modelward.storage import disk_trouble
 
-__all__ = ["error_response", "install_error_handlers", "json_response"]
+__all__ = [
+    "domain_response",
+    "error_response",
+    "install_error_handlers",
+    "json_response",
+    "unexpected_response",
+]
 
 _LOG = logging.getLogger(__name__)
 
@@ -45,9 +51,8 @@ def error_response(
     )
 
 
-async def _domain(request: Request, error: Exception) -> Response:
-    if not isinstance(error, ModelwardError):
-        raise error
+def domain_response(request: Request, error: ModelwardError) -> Response:
+    """The answer for an error with a message of our own."""
     if error.status >= 500:
         _LOG.error("request failed: %s", error)
     report_refusal(request, error)
@@ -56,7 +61,16 @@ async def _domain(request: Request, error: Exception) -> Response:
     retry_after = getattr(error, "retry_after", None)
     if retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
+    if isinstance(error, RequestTimeoutError):
+        # The rest of the body would otherwise be taken for the next request.
+        headers["Connection"] = "close"
     return error_response(request, error.status, error.message, headers)
+
+
+async def _domain(request: Request, error: Exception) -> Response:
+    if not isinstance(error, ModelwardError):
+        raise error
+    return domain_response(request, error)
 
 
 async def _http(request: Request, error: Exception) -> Response:
@@ -79,12 +93,13 @@ async def _gone(_request: Request, _error: Exception) -> Response:
 
 async def _disk(request: Request, error: Exception) -> Response:
     if found := disk_trouble(error):
-        return await _domain(request, found)
+        return domain_response(request, found)
     _LOG.error("request failed", exc_info=error)
-    return await _unexpected(request, error)
+    return unexpected_response(request, error)
 
 
-async def _unexpected(request: Request, error: Exception) -> Response:
+def unexpected_response(request: Request, error: Exception) -> Response:
+    """The answer for a mistake of ours; it tells nothing about the inside."""
     return error_response(
         request, 500, f"The service met an unexpected problem ({type(error).__name__}); see its log"
     )
@@ -97,4 +112,3 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(OSError, _disk)
-    app.add_exception_handler(Exception, _unexpected)

@@ -1,10 +1,13 @@
-"""Token buckets: so many requests per second for each key, with a small burst."""
+"""Token buckets: so many requests per second for each key and address, with a small burst."""
 
+import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-__all__ = ["RateLimiter"]
+from modelward.settings import Settings
+
+__all__ = ["Limits", "RateLimiter"]
 
 _MOST_BUCKETS = 10_000
 
@@ -30,6 +33,10 @@ class RateLimiter:
         while len(self._buckets) > _MOST_BUCKETS:
             self._buckets.popitem(last=False)
 
+    def wait(self, name: str) -> float:
+        """Seconds until the bucket holds a request; nothing is taken."""
+        return max(0.0, (1 - self._level(name)) / self._rate)
+
     def take(self, name: str) -> float:
         """Take one request where the bucket holds one.
 
@@ -51,3 +58,51 @@ class RateLimiter:
         level = max(self._level(name) - 1, -longest * self._rate)
         self._keep(name, level)
         return max(0.0, -level / self._rate)
+
+
+class Limits:
+    """The limits of one service."""
+
+    LONGEST_DELAY = 10.0
+    """Seconds that a call which is never refused is held back at most; clients wait for 15."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.keys = RateLimiter(settings.requests_per_second, settings.request_burst)
+        # Of their own, so that polling does not use up what other calls of the key may do.
+        self.status = RateLimiter(settings.requests_per_second, settings.request_burst)
+        self.exchanges = RateLimiter(settings.key_exchange_per_second, settings.request_burst)
+        self.addresses = RateLimiter(settings.address_requests_per_second, settings.address_burst)
+        self.failures = RateLimiter(settings.failures_per_second, settings.failure_burst)
+        self.known = KnownSecrets()
+
+
+class KnownSecrets:
+    """Secrets that opened something lately, as hashes.
+
+    An address that failed too often is refused before its secret is looked at, otherwise the
+    limit would not slow guessing. Clients behind the same address whose secret worked before
+    are not its victims.
+    """
+
+    _MOST = 10_000
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[bytes, None] = OrderedDict()
+
+    def _digest(self, secret: str) -> bytes:
+        return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
+
+    def __contains__(self, secret: str | None) -> bool:
+        return secret is not None and self._digest(secret) in self._seen
+
+    def add(self, secret: str) -> None:
+        """Remember a secret that worked."""
+        digest = self._digest(secret)
+        self._seen[digest] = None
+        self._seen.move_to_end(digest)
+        while len(self._seen) > self._MOST:
+            self._seen.popitem(last=False)
+
+    def discard(self, secret: str) -> None:
+        """Forget a secret that does not work any more."""
+        self._seen.pop(self._digest(secret), None)

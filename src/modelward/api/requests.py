@@ -10,19 +10,18 @@ from modelward.domain import (
     AccessDeniedError,
     InvalidInputError,
     PayloadTooLargeError,
-    TooManyRequestsError,
     UnauthenticatedError,
 )
 from modelward.jobs import AssessmentService, Caller
 
 __all__ = [
     "api_key",
+    "caller_of",
     "identify_for_job",
     "identify_for_registration",
     "organisation_id",
     "read_json",
     "required_query",
-    "respect_rate",
     "service_of",
 ]
 
@@ -49,24 +48,16 @@ def api_key(request: Request) -> str | None:
     return value.strip() if value else None
 
 
-def _bucket(request: Request) -> str:
-    return api_key(request) or f"from {request.client.host if request.client else 'nowhere'}"
-
-
-def respect_rate(request: Request) -> None:
-    """Count a request.
+def caller_of(request: Request) -> Caller:
+    """Who makes the request, as the guard found out.
 
     Raises:
-        TooManyRequestsError: More requests per second than a key may make.
+        AccessDeniedError: The route's policy asks for no key, so nobody was identified.
     """
-    wait = request.app.state.limiter.take(_bucket(request))
-    if wait:
-        rate = service_of(request).settings.requests_per_second
-        raise TooManyRequestsError(
-            f"rate: expected at most {rate:g} requests per second of one key; "
-            f"try again in {wait:.1f} s",
-            retry_after=wait,
-        )
+    caller = getattr(request.state, "caller", None)
+    if not isinstance(caller, Caller):
+        raise AccessDeniedError("x-api-key: expected a key for this call; none was checked")
+    return caller
 
 
 def identify_for_registration(service: AssessmentService, request: Request) -> Caller:
@@ -123,8 +114,12 @@ def _parse(raw: bytes) -> Any:
     return json.loads(raw, parse_constant=_refuse_constant, parse_float=_finite)
 
 
-async def read_json(request: Request) -> dict[str, Any]:
+async def read_json(request: Request, *, needed: bool = True) -> dict[str, Any]:
     """The body as a JSON object, whatever content type it came under.
+
+    Args:
+        request: The request.
+        needed: Whether a missing body is an error; otherwise it is an empty object.
 
     Raises:
         InvalidInputError: Not JSON, or not an object.
@@ -136,6 +131,8 @@ async def read_json(request: Request) -> dict[str, Any]:
         raw += chunk
         if len(raw) > limit:
             raise PayloadTooLargeError(f"body: expected at most {limit} bytes of JSON; got more")
+    if not raw and not needed:
+        return {}
     try:
         content = _parse(bytes(raw))
     except (ValueError, RecursionError) as error:

@@ -1,6 +1,6 @@
 """Keys, registration, uploads and the start of an analysis."""
 
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
@@ -9,14 +9,9 @@ from starlette.responses import Response
 from modelward.api.body import drain, receive_upload
 from modelward.api.docs import ANALYSE, KEYS, REGISTER, UPLOAD
 from modelward.api.errors import json_response
-from modelward.api.requests import (
-    identify_for_job,
-    identify_for_registration,
-    organisation_id,
-    read_json,
-    respect_rate,
-    service_of,
-)
+from modelward.api.guard import organisation_of, remember_link
+from modelward.api.metrics import Metrics
+from modelward.api.requests import caller_of, read_json, service_of
 from modelward.domain import (
     AccessDeniedError,
     InvalidParameterError,
@@ -34,35 +29,43 @@ router = APIRouter()
 async def get_api_key(request: Request) -> Response:
     """Fetch a key for an organisation; a new one each time, good for 7 days after its last use."""
     service = service_of(request)
+    metrics: Metrics = request.app.state.metrics
     if not service.settings.key_exchange:
+        metrics.exchanges_refused.labels(reason="switched_off").inc()
+        await run_in_threadpool(
+            service.audit.refusal,
+            "key.exchange_refused",
+            organisation=organisation_of(request),
+            reason="key_exchange: switched off",
+        )
         raise AccessDeniedError(
             "key_exchange: this service does not hand out keys for an organisation id "
             "(it was started with --no-key-exchange); send the key from `modelward org create`"
         )
-    public = organisation_id(request)
-    number = await run_in_threadpool(service.tenants.organisation, public)
-    wait = request.app.state.key_limiter.take(str(number))
+    number = organisation_of(request)
+    wait = request.app.state.limits.exchanges.take(str(number))
     if wait:
+        metrics.exchanges_refused.labels(reason="rate").inc()
+        metrics.rate_limited.labels(limit="exchange", action="refused").inc()
         raise TooManyRequestsError(
             f"rate: expected at most {service.settings.key_exchange_per_second:g} new keys per "
             f"second of one organisation; try again in {wait:.1f} s",
             retry_after=wait,
         )
-    return json_response({"x_api_key": await run_in_threadpool(service.tenants.exchange, number)})
+    minted = await run_in_threadpool(service.tenants.exchange, number)
+    request.app.state.limits.known.add(minted)
+    return json_response({"x_api_key": minted})
 
 
 @router.post("/model_registration/upload", openapi_extra=REGISTER, tags=["Models"])
 async def register_model(request: Request) -> Response:
     """Register a model for one analysis: its id, where to upload, and a sample request."""
-    respect_rate(request)
     body = await read_json(request)
-    service = service_of(request)
-
-    def work() -> dict[str, Any]:
-        caller = identify_for_registration(service, request)
-        return service.register(caller.organisation, body)
-
-    return json_response({"data": await run_in_threadpool(work)})
+    organisation = caller_of(request).organisation
+    made = await run_in_threadpool(service_of(request).register, organisation, body)
+    urls = made["urls"].values()
+    remember_link(request, *(url if isinstance(url, str) else url["url"] for url in urls))
+    return json_response({"data": made})
 
 
 @router.put("/upload/{model_id}/{slot}", openapi_extra=UPLOAD, tags=["Models"])
@@ -79,11 +82,12 @@ async def post_upload(request: Request) -> Response:
 
 async def _upload(request: Request) -> Response:
     model_id, slot = request.path_params["model_id"], request.path_params["slot"]
+    metrics: Metrics = request.app.state.metrics
     service = service_of(request)
     try:
         # before any of the body is read
         ticket = await run_in_threadpool(
-            service.uploads.admit, model_id, slot, request.query_params.get("token")
+            service.visits.admit, model_id, slot, request.query_params.get("token")
         )
     except ModelwardError:
         await drain(request)
@@ -93,10 +97,15 @@ async def _upload(request: Request) -> Response:
             await receive_upload(
                 request, ticket.path, limit=service.settings.upload_max_bytes, key=ticket.key
             )
-        await run_in_threadpool(service.uploads.accept, ticket)
-    except ModelwardError:
+        size = await run_in_threadpool(service.uploads.accept, ticket)
+    except ModelwardError as error:
+        metrics.uploads.labels(result="rejected").inc()
+        await run_in_threadpool(service.visits.reject, ticket, error)
         await drain(request)
         raise
+    else:
+        metrics.uploads.labels(result="accepted").inc()
+        metrics.upload_bytes.inc(size)
     finally:
         ticket.path.unlink(missing_ok=True)
     return Response(status_code=200 if request.method == "PUT" else 204)
@@ -105,20 +114,16 @@ async def _upload(request: Request) -> Response:
 @router.post("/model_analyse/{model_id}", openapi_extra=ANALYSE, tags=["Jobs"])
 async def analyse(request: Request) -> Response:
     """Start the analysis of a registered model whose files are uploaded."""
-    respect_rate(request)
-    service = service_of(request)
-    caller = await run_in_threadpool(identify_for_job, service, request)
+    service, organisation = service_of(request), caller_of(request).organisation
     payload = await read_json(request)
     model_id = request.path_params["model_id"]
     key = request.headers.get("idempotency-key")
-    answer = await run_in_threadpool(service.analyse, caller.organisation, model_id, payload, key)
+    answer = await run_in_threadpool(service.analyse, organisation, model_id, payload, key)
+    remember_link(request, answer["monitor_link"])
     return json_response(answer)
 
 
 async def _not_yet(request: Request) -> NoReturn:
-    respect_rate(request)
-    service = service_of(request)
-    await run_in_threadpool(identify_for_job, service, request)
     raise InvalidParameterError(
         f"{request.url.path.rsplit('/', 1)[-1]}: supply-chain analysis is not supported yet; "
         "image_classification + extraction is"

@@ -1,36 +1,22 @@
 """Runs the app under uvicorn."""
 
-import copy
 import ipaddress
 import logging
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import uvicorn
-from uvicorn.config import LOGGING_CONFIG
 
 from modelward.api.app import create_app
+from modelward.api.connections import guarded_protocol
+from modelward.api.logs import log_config
 from modelward.domain import InvalidInputError
-from modelward.jobs import WORKER_COMMAND, mask
+from modelward.jobs import WORKER_COMMAND
 from modelward.settings import Settings
 
 __all__ = ["is_loopback", "run_server"]
 
 _LOG = logging.getLogger(__name__)
-
-
-class _Masking(logging.Filter):
-    """Keeps organisation ids, keys and link tokens out of the log."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if isinstance(record.args, tuple):
-            record.args = tuple(
-                mask(item) if isinstance(item, str) else item for item in record.args
-            )
-        if isinstance(record.msg, str):
-            record.msg = mask(record.msg)
-        return True
 
 
 class _Server(uvicorn.Server):
@@ -54,17 +40,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _log_config(level: str) -> dict[str, Any]:
-    config = copy.deepcopy(LOGGING_CONFIG)
-    config["filters"] = {"masking": {"()": _Masking}}
-    for handler in config["handlers"].values():
-        handler["filters"] = ["masking"]
-        # Standard output is for the line with the address alone.
-        handler["stream"] = "ext://sys.stderr"
-    config["loggers"]["modelward"] = {"handlers": ["default"], "level": level.upper()}
-    return config
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -119,9 +94,17 @@ def _run(
 ) -> int:
     settings = settings.model_copy(update={"port": int(listener.getsockname()[1])})
     password = settings.ssl_keyfile_password
+    app = create_app(settings, worker_command=worker_command)
+
+    def refused(limit: str) -> None:
+        app.state.metrics.rate_limited.labels(limit=limit, action="closed").inc()
+
     config = uvicorn.Config(
-        create_app(settings, worker_command=worker_command),
-        log_config=_log_config(settings.log_level),
+        app,
+        http=guarded_protocol(settings, refused),
+        h11_max_incomplete_event_size=settings.header_max_bytes,
+        ws="none",
+        log_config=log_config(settings.log_level, settings.log_format),
         log_level=settings.log_level,
         ssl_certfile=str(settings.ssl_certfile) if settings.ssl_certfile else None,
         ssl_keyfile=str(settings.ssl_keyfile) if settings.ssl_keyfile else None,

@@ -16,7 +16,19 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 
-_COMMANDS = ("serve", "org", "jobs", "gc", "backup", "assess", "demo", "siem")
+_COMMANDS = (
+    "serve",
+    "org",
+    "key",
+    "audit",
+    "signing_key",
+    "jobs",
+    "gc",
+    "backup",
+    "assess",
+    "demo",
+    "siem",
+)
 
 
 def _version(show: bool) -> None:

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from modelward.cli.operator import operator_for
+
 __all__ = ["register"]
 
 _USAGE = 2
@@ -42,10 +44,24 @@ def _create(
     typer.echo("Keep both secret: they are not stored and will not be shown again.", err=True)
 
 
+def _list(
+    data: Annotated[Path | None, typer.Option(help="Data folder of the service.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings file of the service.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the organisations with their numbers; their ids are secret and not stored."""
+    with operator_for(config, data).tenants() as (tenants, _):
+        found = tenants.all_unscoped()
+    if as_json:
+        typer.echo(json.dumps([{"number": item.number, "name": item.name} for item in found]))
+        return
+    for item in found:
+        typer.echo(f"{item.number}  {item.name}")
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
     group = typer.Typer(help="Organisations of the service.", no_args_is_help=True)
     group.command("create")(_create)
-    # A callback keeps `create` a subcommand although it is the only one.
-    group.callback()(lambda: None)
+    group.command("list")(_list)
     app.add_typer(group, name="org")

@@ -39,6 +39,7 @@ def _serve(
     ] = None,
     max_jobs: Annotated[int | None, typer.Option(help="Jobs that run at the same time.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+    log_format: Annotated[str | None, typer.Option(help="text or json.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with any of the settings.")] = None,
     show_settings: Annotated[
         bool, typer.Option("--show-settings", help="Print the effective settings and stop.")
@@ -65,6 +66,7 @@ def _serve(
             key_exchange=key_exchange,
             max_jobs=max_jobs,
             log_level=log_level,
+            log_format=log_format,
         )
         if show_settings:
             typer.echo(render(settings))

@@ -10,6 +10,7 @@ __all__ = [
     "NotFoundError",
     "PayloadTooLargeError",
     "QueryBudgetExceededError",
+    "RequestTimeoutError",
     "StorageFullError",
     "TooManyRequestsError",
     "UnauthenticatedError",
@@ -56,6 +57,12 @@ class NotFoundError(ModelwardError):
     """Unknown id, or an id of another organisation (HTTP 404)."""
 
     status = 404
+
+
+class RequestTimeoutError(ModelwardError):
+    """The request arrived too slowly to be waited for (HTTP 408)."""
+
+    status = 408
 
 
 class ConflictError(ModelwardError):

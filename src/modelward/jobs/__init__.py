@@ -1,13 +1,21 @@
 """Jobs: use cases, durable store, pipelines and the processes that run them."""
 
 from modelward.jobs.alerts import KEY_REFUSED, UPLOAD_REJECTED
+from modelward.jobs.audit import AuditEntry, Verdict
 from modelward.jobs.backup import BackupSummary, make_backup, restore_backup
 from modelward.jobs.checkpoints import Checkpoints, Snapshot
+from modelward.jobs.context import RequestContext, acting, current
 from modelward.jobs.deletion import Removed
 from modelward.jobs.dispatcher import WORKER_COMMAND
 from modelward.jobs.downloads import Download, ready_downloads
 from modelward.jobs.gates import DECLINED
+from modelward.jobs.keys import KeyInfo, Keys, NewKey
 from modelward.jobs.links import BASE_PATH
+from modelward.jobs.operator import (
+    AuditUnreadableError,
+    Operator,
+    create_organisation,
+)
 from modelward.jobs.pipeline import (
     DefenseDeclined,
     Interrupted,
@@ -17,13 +25,16 @@ from modelward.jobs.pipeline import (
     register,
     registered_pairs,
 )
+from modelward.jobs.roles import Permission, Role, parse_role
 from modelward.jobs.runner import STAGE_LABELS
 from modelward.jobs.secrets import mask
-from modelward.jobs.service import AssessmentService, JobView, create_organisation
+from modelward.jobs.service import AssessmentService
+from modelward.jobs.signing import Rotation
 from modelward.jobs.store import Job, JobState
-from modelward.jobs.tenants import Caller, Credentials
+from modelward.jobs.tenants import Caller, Credentials, Organisation
 from modelward.jobs.upkeep import cancel_job, collect
 from modelward.jobs.uploads import Ticket
+from modelward.jobs.visits import JobView
 
 __all__ = [
     "BASE_PATH",
@@ -33,6 +44,8 @@ __all__ = [
     "UPLOAD_REJECTED",
     "WORKER_COMMAND",
     "AssessmentService",
+    "AuditEntry",
+    "AuditUnreadableError",
     "BackupSummary",
     "Caller",
     "Checkpoints",
@@ -43,17 +56,30 @@ __all__ = [
     "Job",
     "JobState",
     "JobView",
+    "KeyInfo",
+    "Keys",
+    "NewKey",
+    "Operator",
+    "Organisation",
+    "Permission",
     "Pipeline",
     "Removed",
+    "RequestContext",
+    "Role",
+    "Rotation",
     "Snapshot",
     "StageContext",
     "Ticket",
+    "Verdict",
+    "acting",
     "cancel_job",
     "collect",
     "create_organisation",
+    "current",
     "load_pipeline",
     "make_backup",
     "mask",
+    "parse_role",
     "ready_downloads",
     "register",
     "registered_pairs",

@@ -8,9 +8,11 @@ from pathlib import Path
 from sqlalchemy import delete, select
 
 from modelward.domain import ConflictError, NotFoundError
+from modelward.jobs import audit
 from modelward.jobs.checkpoints import checkpoint_folder
 from modelward.jobs.database import Database
 from modelward.jobs.records import JobState
+from modelward.jobs.scope import owned_by
 from modelward.jobs.tables import artifacts, idempotency_keys, jobs, registrations, uploads
 from modelward.storage import Blob, BlobStore
 
@@ -44,7 +46,15 @@ def remove_job_files(data: Path, job_id: str) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def delete_model(database: Database, blobs: BlobStore, data: Path, model_id: str) -> Removed:
+def delete_model(
+    database: Database,
+    blobs: BlobStore,
+    data: Path,
+    model_id: str,
+    *,
+    organisation: int,
+    now: float,
+) -> Removed:
     """Remove a model, its uploads and its jobs with their artifacts, logs and checkpoints.
 
     The rows go first, in one transaction: what a crash leaves of the files belongs to nobody, and
@@ -55,7 +65,7 @@ def delete_model(database: Database, blobs: BlobStore, data: Path, model_id: str
         ConflictError: One of its jobs waits or runs.
     """
     removed = Removed(models=1)
-    own = jobs.c.registration_id == model_id
+    own = (jobs.c.registration_id == model_id) & owned_by(jobs, organisation)
     with database.write(durable=True) as connection:
         rows = connection.execute(select(jobs.c.id, jobs.c.state).where(own)).all()
         still = [row.id for row in rows if not JobState(row.state).ended]
@@ -70,10 +80,26 @@ def delete_model(database: Database, blobs: BlobStore, data: Path, model_id: str
             delete(idempotency_keys).where(idempotency_keys.c.registration_id == model_id)
         )
         connection.execute(delete(jobs).where(own))
-        connection.execute(delete(uploads).where(uploads.c.registration_id == model_id))
-        gone = connection.execute(delete(registrations).where(registrations.c.id == model_id))
+        connection.execute(
+            delete(uploads).where(
+                uploads.c.registration_id == model_id, owned_by(uploads, organisation)
+            )
+        )
+        gone = connection.execute(
+            delete(registrations).where(
+                registrations.c.id == model_id, owned_by(registrations, organisation)
+            )
+        )
         if not gone.rowcount:
             raise NotFoundError(f"model_id: expected a registered model; {model_id} is gone")
+        audit.append(
+            connection,
+            "model.deleted",
+            now=now,
+            organisation=organisation,
+            subject=model_id,
+            detail={"jobs": [row.id for row in rows]},
+        )
     removed.jobs = len(rows)
     remove_blobs(blobs, blobs.blobs(f"inputs/{model_id}/"), removed)
     for row in rows:

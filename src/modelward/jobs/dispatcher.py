@@ -81,10 +81,17 @@ class Dispatcher:
     def start(self) -> None:
         """Queue the jobs that an earlier server left running, then begin to work."""
         for job_id in self._store.running():
-            self._again(self._store.get(job_id), "The service ended while this job was running")
+            self._again(
+                self._store.get_unscoped(job_id), "The service ended while this job was running"
+            )
         shutil.rmtree(self._data / "work", ignore_errors=True)
         (self._data / "logs").mkdir(parents=True, exist_ok=True)
         self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether jobs are being started."""
+        return self._thread.is_alive() and not self._stopping
 
     def wake(self) -> None:
         """Look for waiting and cancelled jobs now."""
@@ -164,7 +171,7 @@ class Dispatcher:
                 continue
             state = self._store.states([worker.job_id]).get(worker.job_id)
             if state is JobState.RUNNING:
-                job = self._store.get(worker.job_id)
+                job = self._store.get_unscoped(worker.job_id)
                 _LOG.error("job %s: %s; %s", job.id, _reason(code), mask(worker.tail()))
                 if worker.stopped_for:
                     self._store.fail(job.id, worker.stopped_for)
@@ -203,7 +210,7 @@ class Dispatcher:
         mine = {worker.job_id: worker for worker in self._workers}
         for job_id in set(self._store.running()) - set(mine):
             # Claimed, but its start could not be written down as failed.
-            self._again(self._store.get(job_id), "The job process did not start")
+            self._again(self._store.get_unscoped(job_id), "The job process did not start")
         states = self._store.states(list(mine)) if mine else {}
         children = process_children() if mine else {}
         for job_id, worker in mine.items():
@@ -221,7 +228,7 @@ class Dispatcher:
         if worker.stopped_for:
             return
         used = worker.memory(children, self._limits.memory)
-        ran = worker.seconds + self._store.get(worker.job_id).ran_seconds
+        ran = worker.seconds + self._store.get_unscoped(worker.job_id).ran_seconds
         if used > self._limits.memory:
             worker.stopped_for = (
                 f"memory: expected at most {_mib(self._limits.memory)} for one job (setting "

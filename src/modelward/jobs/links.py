@@ -4,6 +4,7 @@ from collections.abc import Callable
 from urllib.parse import quote
 
 from modelward.jobs.secrets import Signer
+from modelward.jobs.signing import SigningKeys
 from modelward.settings import Settings
 
 __all__ = ["BASE_PATH", "Links"]
@@ -15,7 +16,9 @@ _UPLOAD, _VIEW = "upload", "view"
 class Links:
     """Makes links and checks their tokens."""
 
-    def __init__(self, settings: Settings, signer: Signer, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, settings: Settings, signer: Signer | SigningKeys, clock: Callable[[], float]
+    ) -> None:
         self._settings = settings
         self._signer = signer
         self._clock = clock

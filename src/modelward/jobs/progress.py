@@ -3,11 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import ColumnElement, Connection, insert, select, update
 
 from modelward.domain import ConflictError, NotFoundError, Stage, StageStatus
+from modelward.jobs import audit
 from modelward.jobs.database import Database
 from modelward.jobs.records import Artifact, Job, JobState, job_of
+from modelward.jobs.scope import owned_by
 from modelward.jobs.tables import artifacts, jobs
 
 __all__ = ["JobProgress"]
@@ -32,15 +34,26 @@ class JobProgress:
         self._clock = clock
         self._attempt = attempt
 
-    def get(self, job_id: str, organisation: int | None = None) -> Job:
-        """Look a job up; with ``organisation``, only among its own.
+    def get(self, job_id: str, organisation: int) -> Job:
+        """Look a job of an organisation up.
 
         Raises:
             NotFoundError: Unknown id, or one of another organisation.
         """
+        return self._find(job_id, owned_by(jobs, organisation))
+
+    def get_unscoped(self, job_id: str) -> Job:
+        """Look a job up for its worker, the dispatcher, or whoever holds a signed link to it.
+
+        Raises:
+            NotFoundError: Unknown id.
+        """
+        return self._find(job_id)
+
+    def _find(self, job_id: str, *conditions: ColumnElement[bool]) -> Job:
         with self._database.read() as connection:
-            row = connection.execute(select(jobs).where(jobs.c.id == job_id)).first()
-        if row is None or (organisation is not None and row.organisation_id != organisation):
+            row = connection.execute(select(jobs).where(jobs.c.id == job_id, *conditions)).first()
+        if row is None:
             raise NotFoundError(f"job_id: expected the id of a job; got {job_id[:80]!r}")
         return job_of(row)
 
@@ -91,6 +104,7 @@ class JobProgress:
                     "finished": self._clock(),
                 },
             )
+            self._note_end(connection, job, JobState.SUCCEEDED, message)
 
     def fail(self, job_id: str, message: str, *, state: JobState = JobState.FAILED) -> bool:
         """End a job badly: the stage at work and all later ones are marked failed.
@@ -123,6 +137,7 @@ class JobProgress:
                     "finished": self._clock(),
                 },
             )
+            self._note_end(connection, job_of(row), state, message)
         return True
 
     def add_artifact(self, job_id: str, artifact: Artifact) -> None:
@@ -136,10 +151,11 @@ class JobProgress:
                     insert(artifacts).values(job_id=job_id, name=artifact.name, **values)
                 )
 
-    def artifacts(self, job_id: str) -> dict[str, Artifact]:
-        """Files of a job by name."""
+    def artifacts(self, job_id: str, organisation: int) -> dict[str, Artifact]:
+        """Files of an organisation's job by name."""
+        own = owned_by(artifacts, organisation)
         with self._database.read() as connection:
-            rows = connection.execute(select(artifacts).where(artifacts.c.job_id == job_id))
+            rows = connection.execute(select(artifacts).where(artifacts.c.job_id == job_id, own))
             return {row.name: Artifact(row.name, row.blob, row.size) for row in rows}
 
     def _mine(self, job: Job) -> bool:
@@ -150,6 +166,16 @@ class JobProgress:
         if row is None or row.state != JobState.RUNNING or not self._mine(job_of(row)):
             raise ConflictError(f"job {job_id}: expected a running job; it has ended")
         return job_of(row)
+
+    def _note_end(self, connection: Connection, job: Job, state: JobState, message: str) -> None:
+        audit.append(
+            connection,
+            "job.ended",
+            now=self._clock(),
+            organisation=job.organisation,
+            subject=job.id,
+            detail={"state": state.value, "message": message[:500]},
+        )
 
     def _change(self, connection: Connection, job_id: str, values: Mapping[str, Any]) -> None:
         connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values))

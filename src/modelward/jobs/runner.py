@@ -129,7 +129,7 @@ def run_job(
         stopping: Whether this worker was asked to stop at the next checkpoint.
     """
     try:
-        _run(_Run(store.get(job_id), store, blobs, workdir, checkpoints, stopping))
+        _run(_Run(store.get_unscoped(job_id), store, blobs, workdir, checkpoints, stopping))
     except Interrupted:
         _LOG.warning("job %s stops at a checkpoint, as it was asked to", job_id)
         return Outcome.INTERRUPTED

@@ -5,20 +5,23 @@ import binascii
 import hashlib
 import hmac
 import json
-import os
 import re
 import secrets
 from dataclasses import dataclass
-from pathlib import Path
 
 from modelward.domain import AccessDeniedError
 
-__all__ = ["Signer", "hash_secret", "load_signer", "mask", "new_api_key", "new_organisation_id"]
+__all__ = ["Signer", "hash_secret", "mask", "new_api_key", "new_organisation_id"]
 
 _ORGANISATION, _KEY = "mwo-", "mwk-"
+# in a query (name=value), a header (Name: value), a printed mapping or list of pairs; what our
+# own messages say about a header is no secret
+_BETWEEN = r"""(?:["']*\s*[=:]\s*|["'],\s*)(?:b(?=["']))?["']*(?!(?:expected|this)\b)"""
+_SCHEME = r"(?:(?:bearer|basic|splunk|sharedkey|digest)\s+)?"
 _SECRETS = re.compile(
     r"(?P<kind>mw[ok]-)[A-Za-z0-9_-]{8,}"
-    r"|(?P<name>(?:token|org[-_]id|x[-_]api[-_]key)=)[^&\s\"']+",
+    rf"|(?P<name>\b(?:token|org[-_]id|x[-_]api[-_]key|password){_BETWEEN})[^&\s\"',]+"
+    rf"|(?P<header>\b(?:authorization|cookie){_BETWEEN}{_SCHEME})[^\s\"',]+",
     re.IGNORECASE,
 )
 
@@ -39,8 +42,10 @@ def hash_secret(secret: str) -> str:
 
 
 def mask(text: str) -> str:
-    """The text with organisation ids, keys and link tokens replaced by ``***``."""
-    return _SECRETS.sub(lambda found: (found["kind"] or found["name"]) + "***", text)
+    """The text with organisation ids, keys, link tokens and credentials replaced by ``***``."""
+    return _SECRETS.sub(
+        lambda found: (found["kind"] or found["name"] or found["header"]) + "***", text
+    )
 
 
 def _encode(raw: bytes) -> str:
@@ -56,9 +61,17 @@ class Signer:
     """Signs small claims into URL-safe tokens (HMAC-SHA256) and reads them back."""
 
     key: bytes
+    """Signs."""
+    older: tuple[bytes, ...] = ()
+    """Keys whose tokens are still read."""
 
-    def _mac(self, body: str) -> bytes:
-        return hmac.new(self.key, body.encode(), hashlib.sha256).digest()
+    def _mac(self, body: str, key: bytes | None = None) -> bytes:
+        return hmac.new(key or self.key, body.encode(), hashlib.sha256).digest()
+
+    def _genuine(self, body: str, mac: bytes) -> bool:
+        return any(
+            hmac.compare_digest(mac, self._mac(body, key)) for key in (self.key, *self.older)
+        )
 
     def sign(self, purpose: str, subject: str, expires: float) -> str:
         """A token that opens ``subject`` for ``purpose`` until ``expires`` (seconds, UTC)."""
@@ -76,7 +89,7 @@ class Signer:
             raise AccessDeniedError("token: expected a signed token in the link; there is none")
         body, _, signature = token.partition(".")
         try:
-            genuine = hmac.compare_digest(_decode(signature), self._mac(body))
+            genuine = self._genuine(body, _decode(signature))
             claims = json.loads(_decode(body)) if genuine else {}
         except (binascii.Error, ValueError, UnicodeError):
             genuine, claims = False, {}
@@ -87,23 +100,3 @@ class Signer:
             )
         if claims["e"] <= now:
             raise AccessDeniedError("token: this link has expired; ask for a new one")
-
-
-def load_signer(data: Path) -> Signer:
-    """Read the signing key of a data folder; made on first use, readable by its owner only."""
-    path = data / "signing.key"
-    data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not path.exists():
-        # Written beside and linked into place: two processes starting at once agree on one key.
-        draft = data / f".signing-{secrets.token_hex(8)}"
-        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(secrets.token_bytes(32))
-        try:
-            os.link(draft, path)
-        except FileExistsError:
-            pass
-        finally:
-            draft.unlink()
-    path.chmod(0o600)
-    return Signer(path.read_bytes())

@@ -4,7 +4,6 @@ import contextlib
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from modelward.domain import (
@@ -18,34 +17,30 @@ from modelward.domain import (
     slots,
 )
 from modelward.jobs.alerts import Alerts
+from modelward.jobs.audit import AuditTrail
 from modelward.jobs.database import Database, check_database, exclusive
 from modelward.jobs.deletion import Removed, delete_model
 from modelward.jobs.dispatcher import WORKER_COMMAND, Dispatcher
 from modelward.jobs.downloads import Download, build_download, parse_format, parse_report
 from modelward.jobs.gates import Gate, find_gate
+from modelward.jobs.keys import Keys
 from modelward.jobs.links import Links
 from modelward.jobs.queue import QueueLimits, RequestKey
+from modelward.jobs.readiness import Readiness
 from modelward.jobs.registrations import Registration, Registrations, Upload
 from modelward.jobs.retention import Housekeeper
-from modelward.jobs.secrets import load_signer
+from modelward.jobs.signing import SigningKeys
 from modelward.jobs.status import job_detail, job_status
-from modelward.jobs.store import Artifact, Job, JobStore
-from modelward.jobs.tenants import Credentials, Tenants
+from modelward.jobs.store import Job, JobState, JobStore
+from modelward.jobs.tenants import Tenants
 from modelward.jobs.uploads import Uploads
-from modelward.settings import Settings
+from modelward.jobs.visits import Visits
+from modelward.settings import Settings, shown_settings
 from modelward.storage import BlobStore, disk_errors
 
-__all__ = ["AssessmentService", "JobView", "create_organisation"]
+__all__ = ["AssessmentService"]
 
 _API_VERSION = "1.5"
-
-
-@dataclass(frozen=True)
-class JobView:
-    """What the monitor page shows."""
-
-    job: Job
-    artifacts: Mapping[str, Artifact]
 
 
 class AssessmentService:
@@ -65,12 +60,16 @@ class AssessmentService:
         worker_command: Sequence[str] = WORKER_COMMAND,
     ) -> None:
         self.settings = settings
+        self.clock = clock
         self.alerts = Alerts(settings, clock=clock)
         check_folder(settings)
         self._database = Database(settings.data, wait_seconds=settings.database_wait_seconds)
         self.blobs = BlobStore(settings.data / "blobs")
         self.tenants = Tenants(self._database, settings, clock)
-        self.links = Links(settings, load_signer(settings.data), clock)
+        self.keys = Keys(self._database, clock)
+        self.audit = AuditTrail(self._database, clock)
+        signing = SigningKeys(settings.data, longest_life=settings.longest_link_life, clock=clock)
+        self.links = Links(settings, signer=signing, clock=clock)
         self._registrations = Registrations(self._database, clock)
         self.uploads = Uploads(settings.data, self._registrations, self.blobs, self.links)
         self._jobs = JobStore(self._database, clock)
@@ -79,6 +78,13 @@ class AssessmentService:
         )
         self._dispatcher = Dispatcher(self._jobs, settings, command=worker_command)
         self._housekeeper = Housekeeper(self._database, self.blobs, settings, clock)
+        self.readiness = Readiness(
+            self._database,
+            settings.data,
+            floor=settings.disk_free_floor_bytes,
+            dispatching=lambda: self._dispatcher.alive,
+        )
+        self.visits = Visits(self.links, self.uploads, self._jobs, self.audit, clock)
         self._held = contextlib.ExitStack()
 
     def start(self) -> None:
@@ -90,6 +96,7 @@ class AssessmentService:
         if not self._held.enter_context(_server_lock(self.settings)):
             raise _taken(self.settings)
         self._database.migrate()
+        self.audit.note("server.started", detail=shown_settings(self.settings))
         self.uploads.start()
         self.alerts.start()
         self._dispatcher.on_end.append(self.alerts.ended)
@@ -188,11 +195,11 @@ class AssessmentService:
             "dashboard_link": link,
             "monitor_link": link,
             "api_version": _API_VERSION,
-            "parameters": self._jobs.get(job_id).config,
+            "parameters": self._jobs.get(job_id, registration.organisation).config,
         }
 
     def _complete_uploads(self, registration: Registration) -> dict[str, Upload]:
-        found = self._registrations.uploads(registration.id)
+        found = self._registrations.uploads(registration.id, registration.organisation)
         wanted = slots(registration.task, registration.analysis)
         missing = [slot for slot in wanted if slot not in found]
         if missing:
@@ -224,7 +231,7 @@ class AssessmentService:
         """The parameters of a job."""
         return job_detail(self._jobs.get(job_id, organisation))
 
-    def cancel(self, organisation: int | None, job_id: str) -> dict[str, Any]:
+    def cancel(self, organisation: int, job_id: str) -> dict[str, Any]:
         """End a job on request: at once where it waits, within seconds where it runs.
 
         Raises:
@@ -235,7 +242,7 @@ class AssessmentService:
         self._dispatcher.wake()
         return job_status(job)
 
-    def delete(self, organisation: int | None, model_id: str) -> Removed:
+    def delete(self, organisation: int, model_id: str) -> Removed:
         """Remove a model with its uploads, its jobs and everything that they made.
 
         Raises:
@@ -243,19 +250,43 @@ class AssessmentService:
             ConflictError: One of its jobs waits or runs.
         """
         registration = self._registrations.get(model_id, organisation)
-        return delete_model(self._database, self.blobs, self.settings.data, registration.id)
+        return delete_model(
+            self._database,
+            self.blobs,
+            self.settings.data,
+            registration.id,
+            organisation=organisation,
+            now=self.clock(),
+        )
 
     def download(
-        self, organisation: int | None, job_id: str, report: str | None, wanted: str | None
+        self, organisation: int, job_id: str, report: str | None, wanted: str | None
     ) -> Download:
-        """A report or artifact; ``organisation`` None where a signed link already decided."""
-        job = self._jobs.get(job_id, organisation)
-        kind, file_format = parse_report(report), parse_format(wanted)
-        return build_download(job, self._jobs.artifacts(job_id), self.blobs, kind, file_format)
+        """A report or artifact of an organisation's job."""
+        return self._download(self._jobs.get(job_id, organisation), report, wanted)
 
-    def view(self, job_id: str) -> JobView:
-        """What the page of a job shows; the caller has checked the link."""
-        return JobView(job=self._jobs.get(job_id), artifacts=self._jobs.artifacts(job_id))
+    def download_by_link(
+        self, job_id: str, token: str | None, report: str | None, wanted: str | None
+    ) -> Download:
+        """A report or artifact for whoever holds the signed link to the job."""
+        return self._download(self.visits.job(job_id, token), report, wanted)
+
+    def _download(self, job: Job, report: str | None, wanted: str | None) -> Download:
+        kind, file_format = parse_report(report), parse_format(wanted)
+        made = self._jobs.artifacts(job.id, job.organisation)
+        found = build_download(job, made, self.blobs, kind, file_format)
+        self.audit.note_reading(
+            "download",
+            organisation=job.organisation,
+            subject=job.id,
+            detail={"file": found.filename},
+        )
+        return found
+
+    def job_counts(self) -> dict[str, int]:
+        """Jobs of all organisations by state, for the operator's metrics."""
+        counts = self._jobs.counts_unscoped()
+        return {state.value: counts.get(state, 0) for state in JobState}
 
 
 def check_folder(settings: Settings) -> None:
@@ -289,13 +320,3 @@ def _taken(settings: Settings) -> ConflictError:
         f"data folder {settings.data}: expected to be free; another server uses it. Stop that "
         "one, or name another folder with --data"
     )
-
-
-def create_organisation(settings: Settings, name: str) -> Credentials:
-    """Make an organisation in a data folder, beside a running server or without one."""
-    database = Database(settings.data)
-    try:
-        database.migrate()
-        return Tenants(database, settings, time.time).create(name)
-    finally:
-        database.close()

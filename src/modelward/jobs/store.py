@@ -6,10 +6,12 @@ from typing import Any
 from sqlalchemy import func, insert, select, update
 
 from modelward.domain import ConflictError, Stage, StageStatus
+from modelward.jobs import audit
 from modelward.jobs.progress import JobProgress
 from modelward.jobs.queue import QueueLimits, RequestKey, next_waiting, require_room
 from modelward.jobs.records import Artifact, Job, JobState, job_of
 from modelward.jobs.registrations import uploads_in
+from modelward.jobs.scope import owned_by
 from modelward.jobs.tables import jobs, organisations, registrations
 
 __all__ = ["CANCELLED", "Artifact", "Job", "JobState", "JobStore"]
@@ -60,7 +62,8 @@ class JobStore(JobProgress):
         with self._database.write(durable=True) as connection:
             if key and (earlier := key.find(connection, organisation, model_id, now)):
                 return earlier
-            current = {slot: item.blob for slot, item in uploads_in(connection, model_id).items()}
+            held = uploads_in(connection, model_id, organisation)
+            current = {slot: item.blob for slot, item in held.items()}
             if any(current.get(slot) != blob for slot, blob in inputs.items()):
                 raise ConflictError(
                     "analysis: a file was uploaded again while it was being checked; "
@@ -71,6 +74,7 @@ class JobStore(JobProgress):
             connection.execute(
                 update(registrations)
                 .where(registrations.c.id == model_id, registrations.c.locked.is_(None))
+                .where(owned_by(registrations, organisation))
                 .values(locked=now)
             )
             connection.execute(
@@ -90,6 +94,14 @@ class JobStore(JobProgress):
                     progress=0.0,
                     created=now,
                 )
+            )
+            audit.append(
+                connection,
+                "analysis.started",
+                now=now,
+                organisation=organisation,
+                subject=job_id,
+                detail={"model_id": model_id, "pair": list(pair)},
             )
             if key:
                 key.keep(connection, organisation, model_id, job_id, now)
@@ -127,7 +139,7 @@ class JobStore(JobProgress):
                     "message": "Starting",
                 },
             )
-        return self.get(row.id)
+        return self.get_unscoped(row.id)
 
     def requeue(
         self, job_id: str, message: str, *, counts: bool, ran: float = 0.0, delay: float = 0.0
@@ -164,16 +176,21 @@ class JobStore(JobProgress):
             )
         return True
 
-    def cancel(self, job_id: str, organisation: int | None = None) -> Job:
-        """End a job on request; a second request changes nothing.
+    def cancel(self, job_id: str, organisation: int) -> Job:
+        """End a job of an organisation on request; a second request changes nothing.
 
         Raises:
             NotFoundError: Unknown id, or one of another organisation.
             ConflictError: The job has ended by itself.
         """
         self.get(job_id, organisation)
+        return self.cancel_unscoped(job_id)
+
+    def cancel_unscoped(self, job_id: str) -> Job:
+        """End any job, on the operator's request; see :meth:`cancel`."""
+        self.get_unscoped(job_id)
         self.fail(job_id, CANCELLED, state=JobState.CANCELLED)
-        job = self.get(job_id)
+        job = self.get_unscoped(job_id)
         if job.state is not JobState.CANCELLED:
             raise ConflictError(
                 f"job {job_id}: expected a waiting or running job; it has ended "
@@ -196,7 +213,7 @@ class JobStore(JobProgress):
             rows = connection.execute(select(jobs.c.id, jobs.c.state).where(jobs.c.id.in_(job_ids)))
             return {row.id: JobState(row.state) for row in rows}
 
-    def counts(self) -> dict[JobState, int]:
+    def counts_unscoped(self) -> dict[JobState, int]:
         """Number of jobs by state."""
         with self._database.read() as connection:
             rows = connection.execute(

@@ -18,6 +18,7 @@ from sqlalchemy import (
 __all__ = [
     "api_keys",
     "artifacts",
+    "audit_log",
     "idempotency_keys",
     "jobs",
     "metadata",
@@ -48,6 +49,11 @@ api_keys = Table(
     Column("created", Float, nullable=False),
     Column("used", Float, nullable=False),
     Column("expires", Float, nullable=True),
+    Column("handle", String(20), nullable=False),
+    Column("label", Text, nullable=False),
+    Column("role", String(12), nullable=False),
+    Column("revoked", Float, nullable=True),
+    Index("ix_api_keys_handle", "handle", unique=True),
     Index("ix_api_keys_organisation", "organisation_id", "expires"),
 )
 
@@ -126,3 +132,20 @@ artifacts = Table(
     Column("size", Integer, nullable=False),
     Column("created", Float, nullable=False),
 )
+
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("time", Float, nullable=False),
+    Column("event", String(40), nullable=False),
+    Column("organisation_id", Integer, nullable=True),
+    Column("actor", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("previous", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+)
+"""Append-only: triggers of the migration refuse changes, removals and gaps."""

@@ -1,18 +1,30 @@
-"""Organisations and their API keys."""
+"""Organisations, and who holds a key."""
 
 import hmac
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import delete, insert, select, update
 
-from modelward.domain import UnauthenticatedError
+from modelward.domain import (
+    InvalidInputError,
+    StorageFullError,
+    UnauthenticatedError,
+    UnavailableError,
+)
+from modelward.jobs import audit
 from modelward.jobs.database import Database
-from modelward.jobs.secrets import hash_secret, new_api_key, new_organisation_id
+from modelward.jobs.keys import add_key, checked_label
+from modelward.jobs.roles import Role
+from modelward.jobs.scope import owned_by
+from modelward.jobs.secrets import hash_secret, new_organisation_id
 from modelward.jobs.tables import api_keys, organisations
 from modelward.settings import Settings
 
-__all__ = ["Caller", "Credentials", "Tenants"]
+__all__ = ["Caller", "Credentials", "Organisation", "Tenants"]
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,6 +44,18 @@ class Caller:
     """Internal number of the organisation; its public id is a secret and is not kept."""
     key: int
     """Internal number of the key."""
+    key_id: str
+    """The key's id in lists, log and audit; no secret."""
+    role: Role
+
+
+@dataclass(frozen=True)
+class Organisation:
+    """An organisation as the operator sees it."""
+
+    number: int
+    name: str
+    created: float
 
 
 class Tenants:
@@ -43,16 +67,55 @@ class Tenants:
         self._clock = clock
 
     def create(self, name: str) -> Credentials:
-        """Make an organisation with one lasting API key."""
-        public, key, now = new_organisation_id(), new_api_key(), self._clock()
+        """Make an organisation with one lasting admin key.
+
+        Raises:
+            InvalidParameterError: A name that cannot be printed on one line.
+        """
+        title, public, now = checked_label(name, "name"), new_organisation_id(), self._clock()
         with self._database.write() as connection:
             number = connection.execute(
                 insert(organisations)
-                .values(name=name, secret_hash=hash_secret(public), created=now)
+                .values(name=title, secret_hash=hash_secret(public), created=now)
                 .returning(organisations.c.id)
             ).scalar_one()
-            self._add_key(connection, number, key, exchanged=False)
-        return Credentials(name=name, organisation_id=public, api_key=key)
+            audit.append(
+                connection, "organisation.created", now=now, organisation=number,
+                detail={"name": title},
+            )  # fmt: skip
+            made = add_key(
+                connection, number, now=now, label="first key", role=Role.ADMIN, expires=None
+            )
+        return Credentials(name=title, organisation_id=public, api_key=made.secret)
+
+    def all_unscoped(self) -> list[Organisation]:
+        """Every organisation, for the operator of the data folder."""
+        with self._database.read() as connection:
+            rows = connection.execute(select(organisations).order_by(organisations.c.id))
+            return [Organisation(row.id, row.name, row.created) for row in rows]
+
+    def find_unscoped(self, given: str) -> Organisation:
+        """The organisation that the operator means: number, name or secret id.
+
+        Raises:
+            InvalidInputError: There is none, or several have this name.
+        """
+        digest = hash_secret(given)
+        with self._database.read() as connection:
+            rows = connection.execute(
+                select(organisations).where(
+                    (organisations.c.secret_hash == digest)
+                    | (organisations.c.name == given)
+                    | (organisations.c.id == (int(given) if given.isdecimal() else -1))
+                )
+            ).all()
+        if len(rows) != 1:
+            came = "several: " + ", ".join(str(row.id) for row in rows) if rows else "none"
+            raise InvalidInputError(
+                "organisation: expected the number, name or id of one organisation; "
+                f"{came} found. `modelward org list` shows them with their numbers"
+            )
+        return Organisation(rows[0].id, rows[0].name, rows[0].created)
 
     def organisation(self, public: str | None) -> int:
         """Internal number of an organisation.
@@ -78,9 +141,9 @@ class Tenants:
 
     def exchange(self, organisation: int) -> str:
         """Mint a key for an organisation; beyond the limit the one idle longest goes."""
-        key, now = new_api_key(), self._clock()
+        now = self._clock()
         with self._database.write() as connection:
-            own = (api_keys.c.organisation_id == organisation) & api_keys.c.exchanged
+            own = owned_by(api_keys, organisation) & api_keys.c.exchanged
             connection.execute(delete(api_keys).where(own, api_keys.c.expires <= now))
             kept = (
                 select(api_keys.c.id)
@@ -89,14 +152,23 @@ class Tenants:
                 .limit(self._settings.keys_per_organisation - 1)
             )
             connection.execute(delete(api_keys).where(own, api_keys.c.id.not_in(kept)))
-            self._add_key(connection, organisation, key, exchanged=True)
-        return key
+            made = add_key(
+                connection,
+                organisation,
+                now=now,
+                label="exchanged",
+                role=Role(self._settings.key_exchange_role),
+                expires=now + self._settings.key_lifetime_seconds,
+                exchanged=True,
+                event="key.exchanged",
+            )
+        return made.secret
 
     def authenticate(self, key: str | None) -> Caller:
-        """Find out who holds a key, and renew it.
+        """Find out who holds a key, and note that it was used.
 
         Raises:
-            UnauthenticatedError: Missing, unknown or expired key.
+            UnauthenticatedError: Missing, unknown, expired or revoked key.
         """
         if not key:
             raise UnauthenticatedError("x-api-key: expected an API key in the header")
@@ -109,32 +181,26 @@ class Tenants:
             raise UnauthenticatedError(
                 "x-api-key: expected a key of this service; got an unknown one"
             )
-        if row.expires is not None:
-            if row.expires <= now:
-                raise UnauthenticatedError("x-api-key: this key has expired; fetch a new one")
-            if now - row.used > self._settings.key_renewal_seconds:
-                self._renew(int(row.id), now)
-        return Caller(organisation=int(row.organisation_id), key=int(row.id))
-
-    def _renew(self, key: int, now: float) -> None:
-        with self._database.write() as connection:
-            connection.execute(
-                update(api_keys)
-                .where(api_keys.c.id == key)
-                .values(used=now, expires=now + self._settings.key_lifetime_seconds)
-            )
-
-    def _add_key(
-        self, connection: Connection, organisation: int, key: str, *, exchanged: bool
-    ) -> None:
-        now = self._clock()
-        connection.execute(
-            insert(api_keys).values(
-                organisation_id=organisation,
-                secret_hash=hash_secret(key),
-                exchanged=exchanged,
-                created=now,
-                used=now,
-                expires=now + self._settings.key_lifetime_seconds if exchanged else None,
-            )
+        if row.revoked is not None:
+            raise UnauthenticatedError("x-api-key: this key was revoked; use another one")
+        if row.expires is not None and row.expires <= now:
+            raise UnauthenticatedError("x-api-key: this key has expired; fetch a new one")
+        if now - row.used > self._settings.key_renewal_seconds:
+            self._note_use(int(row.id), now, renewed=bool(row.exchanged))
+        return Caller(
+            organisation=int(row.organisation_id),
+            key=int(row.id),
+            key_id=row.handle,
+            role=Role(row.role),
         )
+
+    def _note_use(self, key: int, now: float, *, renewed: bool) -> None:
+        values = {"used": now}
+        if renewed:
+            values["expires"] = now + self._settings.key_lifetime_seconds
+        try:
+            with self._database.write() as connection:
+                connection.execute(update(api_keys).where(api_keys.c.id == key).values(**values))
+        except (UnavailableError, StorageFullError):
+            # Reading goes on while the database is busy or the disk full; the next use notes it.
+            _LOG.warning("the use of a key could not be noted", exc_info=True)

@@ -52,4 +52,4 @@ def cancel_job(settings: Settings, job_id: str) -> Job:
         ConflictError: It has ended by itself.
     """
     with _opened(settings) as database:
-        return JobStore(database, time.time).cancel(job_id)
+        return JobStore(database, time.time).cancel_unscoped(job_id)

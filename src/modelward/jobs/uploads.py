@@ -25,6 +25,8 @@ class Ticket:
     """New file to stream the body into; whoever holds the ticket removes it."""
     key: str
     """What the form field ``key`` holds where the client sends one."""
+    organisation: int
+    """Whose registration it is."""
 
 
 class Uploads:
@@ -72,7 +74,8 @@ class Uploads:
             NotFoundError: The registration is gone.
         """
         self._links.check_upload(model_id, slot, token)
-        if self._registrations.get(model_id).locked:
+        registration = self._registrations.get_unscoped(model_id)
+        if registration.locked:
             raise ConflictError(
                 f"upload of {slot}: expected before the analysis; it has started. "
                 "Register the model again to analyse other files"
@@ -80,10 +83,19 @@ class Uploads:
         with disk_errors():
             self._incoming.mkdir(parents=True, exist_ok=True)
         path = self._incoming / f"{uuid.uuid4().hex}.part"
-        return Ticket(model_id=model_id, slot=slot, path=path, key=_key(model_id, slot))
+        return Ticket(
+            model_id=model_id,
+            slot=slot,
+            path=path,
+            key=_key(model_id, slot),
+            organisation=registration.organisation,
+        )
 
-    def accept(self, ticket: Ticket) -> None:
+    def accept(self, ticket: Ticket) -> int:
         """Inspect a completely received archive and make it the slot's current one.
+
+        Returns:
+            Its size in bytes.
 
         Raises:
             InvalidInputError: Not an archive, or one that is refused; nothing is kept.
@@ -100,13 +112,16 @@ class Uploads:
         self._blobs.put_file(blob, ticket.path)
         try:
             previous = self._registrations.record(
-                ticket.model_id, Upload(slot=ticket.slot, blob=blob, size=size)
+                ticket.model_id,
+                Upload(slot=ticket.slot, blob=blob, size=size),
+                ticket.organisation,
             )
         except BaseException:
             self._blobs.delete(blob)
             raise
         if previous:
             self._blobs.delete(previous)
+        return size
 
 
 def _key(model_id: str, slot: str) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from modelward.domain import UnavailableError
 from modelward.jobs.checkpoints import Checkpoints, checkpoint_folder
+from modelward.jobs.context import RequestContext, acting
 from modelward.jobs.database import Database
 from modelward.jobs.progress import JobProgress
 from modelward.jobs.runner import Outcome, run_job
@@ -51,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return Outcome.INTERRUPTED
     os.nice(given.nice)
     try:
-        return _work(given, stopping)
+        with acting(RequestContext(actor="worker")):
+            return _work(given, stopping)
     except UnavailableError:
         _LOG.exception("job %s", given.job)
         return Outcome.TROUBLE

@@ -22,7 +22,7 @@ __all__ = [
 # Control characters (XML 1.0 allows none but tab and line breaks), lone surrogates, and the
 # invisible characters that reorder or hide text on a screen.
 _UNPRINTABLE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ud800-\udfff"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff"
     "\ufdd0-\ufdef\ufeff\ufff9-\uffff]"
 )
 

@@ -136,8 +136,7 @@ def add_pages(app: FastAPI, service: AssessmentService) -> None:
     async def monitor(request: Request, job_id: str) -> Response:
         token = request.query_params.get("token", "")
         try:
-            service.links.check_monitor(job_id, token)
-            view = await run_in_threadpool(service.view, job_id)
+            view = await run_in_threadpool(service.visits.view, job_id, token)
         except ModelwardError as error:
             return refuse(error)
         return HTMLResponse(_page(view, token, root), headers=_HEADERS)
@@ -145,9 +144,11 @@ def add_pages(app: FastAPI, service: AssessmentService) -> None:
     @app.get("/jobs/{job_id}/files/{report}", include_in_schema=False)
     async def file(request: Request, job_id: str, report: str) -> Response:
         try:
-            service.links.check_monitor(job_id, request.query_params.get("token"))
+            token = request.query_params.get("token")
             wanted = request.query_params.get("file_format")
-            download = await run_in_threadpool(service.download, None, job_id, report, wanted)
+            download = await run_in_threadpool(
+                service.download_by_link, job_id, token, report, wanted
+            )
         except ModelwardError as error:
             return refuse(error)
         return file_response(download, service.blobs)

@@ -1,0 +1,195 @@
+"""Keys, their roles and lives, and the migration of keys that had neither."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.config import Config
+
+from modelward.domain import (
+    ConflictError,
+    InvalidInputError,
+    InvalidParameterError,
+    NotFoundError,
+    UnauthenticatedError,
+)
+from modelward.jobs import Permission, Role, parse_role
+from modelward.jobs.audit import entries
+from modelward.jobs.database import Database
+from modelward.jobs.keys import Keys
+from modelward.jobs.secrets import hash_secret
+from modelward.jobs.tenants import Tenants
+from modelward.settings import Settings
+
+
+class World:
+    def __init__(self, folder: Path) -> None:
+        self.now = 1_000_000.0
+        self.database = Database(folder)
+        self.database.migrate()
+        self.tenants = Tenants(self.database, Settings(data=folder), lambda: self.now)
+        self.keys = Keys(self.database, lambda: self.now)
+        self.first = self.tenants.create("a").api_key
+        self.number = self.tenants.authenticate(self.first).organisation
+
+    def events(self) -> list[str]:
+        with self.database.read() as connection:
+            return [entry.event for entry in entries(connection)]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_first_key_is_admin_and_exchanged_ones_submit(world: World) -> None:
+    assert world.tenants.authenticate(world.first).role is Role.ADMIN
+    minted = world.tenants.exchange(world.number)
+    assert world.tenants.authenticate(minted).role is Role.SUBMITTER
+
+
+def test_created_keys_expire_however_much_they_are_used(world: World) -> None:
+    made = world.keys.create(world.number, label="ci", role=Role.VIEWER, lifetime=1000)
+    for _ in range(9):
+        world.now += 110
+        assert world.tenants.authenticate(made.secret).role is Role.VIEWER
+    world.now += 110
+    with pytest.raises(UnauthenticatedError, match="expired"):
+        world.tenants.authenticate(made.secret)
+    assert {info.state(world.now) for info in world.keys.listed(world.number)} == {
+        "live", "expired",
+    }  # fmt: skip
+
+
+def test_last_use_is_noted_but_not_at_every_call(world: World) -> None:
+    began = world.now
+    world.now += 299
+    world.tenants.authenticate(world.first)
+    assert world.keys.listed(world.number)[0].used == began
+    world.now += 2
+    world.tenants.authenticate(world.first)
+    assert world.keys.listed(world.number)[0].used == world.now
+
+
+def test_revoked_keys_open_nothing_and_stay_listed(world: World) -> None:
+    made = world.keys.create(world.number, label="ci", role=Role.SUBMITTER)
+    world.keys.revoke(world.number, made.info.key_id)
+    world.keys.revoke(world.number, made.info.key_id)
+    with pytest.raises(UnauthenticatedError, match="revoked"):
+        world.tenants.authenticate(made.secret)
+    assert world.keys.listed(world.number)[0].state(world.now) == "revoked"
+    assert world.events().count("key.revoked") == 1
+
+
+def test_last_admin_key_stays_unless_the_operator_insists(world: World) -> None:
+    first = world.keys.listed(world.number)[0].key_id
+    expired = world.keys.create(world.number, label="old", role=Role.ADMIN, lifetime=1)
+    world.now += 2
+    with pytest.raises(ConflictError, match="last admin key"):
+        world.keys.revoke(world.number, first)
+    assert expired.info.role is Role.ADMIN
+    world.keys.create(world.number, label="second", role=Role.ADMIN)
+    world.keys.revoke(world.number, first)
+    second = world.keys.listed(world.number)[0].key_id
+    world.keys.revoke(world.number, second, keep_an_admin=False)
+
+
+def test_rotation_keeps_label_role_and_length_of_life(world: World) -> None:
+    old = world.keys.create(world.number, label="ci", role=Role.VIEWER, lifetime=1000)
+    world.now += 400
+    new = world.keys.rotate(world.number, old.info.key_id, grace=100)
+    assert (new.info.label, new.info.role, new.info.expires) == (
+        "ci",
+        Role.VIEWER,
+        world.now + 1000,
+    )
+    world.tenants.authenticate(old.secret)
+    world.now += 100
+    with pytest.raises(UnauthenticatedError, match="expired"):
+        world.tenants.authenticate(old.secret)
+    assert world.tenants.authenticate(new.secret).key_id == new.info.key_id
+    at_once = world.keys.rotate(world.number, new.info.key_id)
+    with pytest.raises(UnauthenticatedError, match="revoked"):
+        world.tenants.authenticate(new.secret)
+    world.tenants.authenticate(at_once.secret)
+    with pytest.raises(ConflictError, match="living key"):
+        world.keys.rotate(world.number, new.info.key_id)
+
+
+def test_exchanged_keys_are_fetched_anew_not_rotated(world: World) -> None:
+    world.tenants.exchange(world.number)
+    info = next(info for info in world.keys.listed(world.number) if info.exchanged)
+    with pytest.raises(ConflictError, match="exchanged"):
+        world.keys.rotate(world.number, info.key_id)
+    assert world.keys.revoke(world.number, info.key_id).revoked == world.now
+
+
+def test_keys_of_other_organisations_are_unknown(world: World) -> None:
+    other = world.tenants.authenticate(world.tenants.create("b").api_key).organisation
+    mine = world.keys.listed(world.number)[0].key_id
+    for call in (world.keys.revoke, world.keys.rotate):
+        with pytest.raises(NotFoundError, match="key_id"):
+            call(other, mine)
+    assert mine not in {info.key_id for info in world.keys.listed(other)}
+
+
+@pytest.mark.parametrize(
+    "label",
+    ["", " ", "a" * 81, "two\nlines", "\x1b[31mred", "\u202etxt.exe", "a\u2028b", "\x00", 7, None],
+)
+def test_labels_that_could_deceive_are_refused(world: World, label: object) -> None:
+    with pytest.raises(InvalidParameterError, match="label: expected"):
+        world.keys.create(world.number, label=label, role=Role.VIEWER)
+
+
+@pytest.mark.parametrize("lifetime", [0, -1, float("nan"), 1e12])
+def test_lives_that_make_no_sense_are_refused(world: World, lifetime: float) -> None:
+    with pytest.raises(InvalidParameterError, match="lifetime"):
+        world.keys.create(world.number, label="x", role=Role.VIEWER, lifetime=lifetime)
+
+
+def test_permissions_grow_with_the_role() -> None:
+    assert Role.VIEWER.permissions < Role.SUBMITTER.permissions < Role.ADMIN.permissions
+    assert [Role.least(one).value for one in Permission] == ["viewer", "submitter", "admin"]
+    assert parse_role(" Admin ") is Role.ADMIN
+    with pytest.raises(InvalidParameterError, match="admin, submitter, viewer"):
+        parse_role("root")
+
+
+def test_organisations_are_found_by_number_name_or_id(world: World) -> None:
+    made = world.tenants.create("Acme Ltd")
+    found = {world.tenants.find_unscoped(text).number for text in ("2", "Acme Ltd",
+             made.organisation_id)}  # fmt: skip
+    assert found == {2}
+    world.tenants.create("Acme Ltd")
+    with pytest.raises(InvalidInputError, match="several: 2, 3"):
+        world.tenants.find_unscoped("Acme Ltd")
+    with pytest.raises(InvalidInputError, match="none found"):
+        world.tenants.find_unscoped("nobody")
+
+
+def test_keys_of_the_first_schema_keep_working(tmp_path: Path) -> None:
+    """A data folder of the version before: the lasting key becomes an admin."""
+    import modelward.jobs.database as module
+
+    database = Database(tmp_path)
+    config = Config()
+    config.set_main_option("script_location", str(Path(module.__file__).parent / "migrations"))
+    with database.read() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.commit()
+    with sqlite3.connect(tmp_path / "modelward.db") as plain:
+        plain.execute("INSERT INTO organisations VALUES (1, 'a', 'x', 1.0)")
+        for number, exchanged, expires in ((1, 0, None), (2, 1, 9e9)):
+            plain.execute(
+                "INSERT INTO api_keys VALUES (?, 1, ?, ?, 1.0, 1.0, ?)",
+                (number, hash_secret(f"key {number}"), exchanged, expires),
+            )
+    database.migrate()
+    tenants = Tenants(database, Settings(data=tmp_path), lambda: 2.0)
+    roles = [tenants.authenticate(f"key {number}").role for number in (1, 2)]
+    assert roles == [Role.ADMIN, Role.SUBMITTER]
+    handles = {info.key_id for info in Keys(database, lambda: 2.0).listed(1)}
+    assert len(handles) == 2 and all(handle.startswith("key-") for handle in handles)
