@@ -95,7 +95,7 @@ def watched(tmp_path: Path) -> Any:
 def test_a_finished_job_field_by_field(watched: Watched) -> None:
     watched.end("job-1", score=0.9312)
     (event,) = watched.told()
-    job = watched.jobs.get("job-1")
+    job = watched.jobs.get_unscoped("job-1")
     address, host = event.pop("source_name"), event.pop("Computer")
     assert re.fullmatch(r"[0-9.]+", address) and host
     assert event.pop("defense_version")
