@@ -42,6 +42,7 @@ def test_a_restored_folder_serves_the_finished_reports(
     assert (restored.files, restored.created) == (made.files, made.created)
     for path in (tmp_path / "new").rglob("*"):
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600)
+    assert not (tmp_path / "new" / "server.lock").exists()
     service = AssessmentService(Settings(data=tmp_path / "new"))
     found = service.download(world.organisation, "job-1", "Vulnerability", "3")
     assert found.blob is not None
@@ -50,7 +51,6 @@ def test_a_restored_folder_serves_the_finished_reports(
     with pytest.raises(NotFoundError, match="job_id"):
         service.status(world.organisation, "job-2")
     assert (tmp_path / "new" / "signing.key").read_bytes() == b"k" * 32
-    assert not (tmp_path / "new" / "server.lock").exists()
 
 
 def test_backup_is_of_one_moment_while_the_service_writes(world: JobWorld, tmp_path: Path) -> None:
