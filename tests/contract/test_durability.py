@@ -26,7 +26,7 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     with run_live(
         tmp_path_factory.mktemp("strict") / "data",
         job_max_memory_bytes=400 * _MIB,
-        job_max_seconds=4,
+        job_max_seconds=10,
         queue_max_jobs=3,
         queue_max_jobs_per_organisation=2,
     ) as live:
