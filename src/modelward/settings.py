@@ -13,7 +13,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from modelward.domain import InvalidInputError
+from modelward.domain import InvalidInputError, SandboxOptions
 
 __all__ = ["Settings", "load_settings", "show_settings"]
 
@@ -24,7 +24,14 @@ _CONFIG_VARIABLE = "MODELWARD_CONFIG"
 class Settings(BaseSettings):
     """Everything that can be set about the service; environment names start with MODELWARD_."""
 
-    model_config = SettingsConfigDict(env_prefix="MODELWARD_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="MODELWARD_",
+        env_nested_delimiter="_",
+        env_nested_max_split=1,
+        enable_decoding=False,
+        frozen=True,
+        extra="forbid",
+    )
 
     data: Path = Path("modelward-data")
     """Folder of the database, the files and the signing key."""
@@ -66,6 +73,8 @@ class Settings(BaseSettings):
     """Jobs that run at the same time; further ones wait."""
     worker_nice: int = Field(default=10, ge=0, le=19)
     """Niceness of job processes, so that the service stays quick beside them."""
+    sandbox: SandboxOptions = SandboxOptions()
+    """How models that carry code are run; MODELWARD_SANDBOX_INTERPRETERS and the like."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Level of the service's own log."""
 
@@ -134,4 +143,14 @@ def load_settings(config: Path | None = None, **flags: Any) -> Settings:
 
 def show_settings(settings: Settings) -> str:
     """The effective settings as lines of ``name = value``, secrets masked."""
-    return "\n".join(f"{name} = {value!s}" for name, value in settings.model_dump().items())
+    lines = []
+    for name, value in settings.model_dump().items():
+        if isinstance(value, dict):
+            lines += [f"{name}.{inner} = {_shown(one)}" for inner, one in value.items()]
+        else:
+            lines.append(f"{name} = {value!s}")
+    return "\n".join(lines)
+
+
+def _shown(value: Any) -> str:
+    return ":".join(map(str, value)) if isinstance(value, tuple) else str(value)

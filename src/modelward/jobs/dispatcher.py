@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from modelward.domain import SandboxOptions
 from modelward.jobs.secrets import mask
 from modelward.jobs.store import JobStore
 
@@ -47,11 +48,14 @@ class Dispatcher:
         max_jobs: int,
         nice: int,
         command: Sequence[str] = WORKER_COMMAND,
+        sandbox: SandboxOptions | None = None,
     ) -> None:
         self._store = store
         self._data = data
         self._max_jobs = max_jobs
         self._command = [*command, "--data", str(data), "--nice", str(nice), "--attached"]
+        if sandbox is not None:
+            self._command += ["--sandbox", sandbox.model_dump_json()]
         self._workers: list[_Worker] = []
         self._wake = threading.Event()
         self._stopping = False

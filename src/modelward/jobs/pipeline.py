@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
-from modelward.domain import InvalidParameterError, Stage
+from modelward.domain import InvalidParameterError, SandboxOptions, Stage
 
 __all__ = [
     "DefenseDeclined",
@@ -60,6 +60,8 @@ class StageContext:
     """Wall time of the finished stages by wire name."""
     shared: dict[str, Any] = field(default_factory=dict)
     """What one stage leaves for the next."""
+    sandbox: SandboxOptions = field(default_factory=SandboxOptions)
+    """How models that carry code are run."""
 
     def progress(self, fraction: float, message: str) -> None:
         """Report progress of this stage.

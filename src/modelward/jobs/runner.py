@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from modelward.domain import ConflictError, ModelwardError, Stage, StageStatus
+from modelward.domain import ConflictError, ModelwardError, SandboxOptions, Stage, StageStatus
 from modelward.jobs.gates import DECLINED, find_gate
 from modelward.jobs.pipeline import DefenseDeclined, Pipeline, StageContext, load_pipeline
 from modelward.jobs.store import Artifact, Job, JobStore
@@ -63,7 +63,13 @@ class _DatabaseSink:
         self.store.add_artifact(self.job_id, Artifact(name=name, blob=blob, size=size))
 
 
-def run_job(job_id: str, store: JobStore, blobs: BlobStore, workdir: Path) -> bool:
+def run_job(
+    job_id: str,
+    store: JobStore,
+    blobs: BlobStore,
+    workdir: Path,
+    sandbox: SandboxOptions | None = None,
+) -> bool:
     """Run a job to its end; whatever goes wrong is written to the job.
 
     Args:
@@ -71,12 +77,13 @@ def run_job(job_id: str, store: JobStore, blobs: BlobStore, workdir: Path) -> bo
         store: The jobs.
         blobs: The files.
         workdir: Scratch folder of this job; removed at the end.
+        sandbox: How models that carry code are run; None: with the defaults.
 
     Returns:
         Whether the job ended well.
     """
     try:
-        _run(store.get(job_id), store, blobs, workdir)
+        _run(store.get(job_id), store, blobs, workdir, sandbox or SandboxOptions())
     except ConflictError as error:
         # Someone ended the job from outside (server restart); there is nothing left to write.
         _LOG.warning("job %s stopped: %s", job_id, error)
@@ -94,7 +101,9 @@ def run_job(job_id: str, store: JobStore, blobs: BlobStore, workdir: Path) -> bo
     return True
 
 
-def _run(job: Job, store: JobStore, blobs: BlobStore, workdir: Path) -> None:
+def _run(
+    job: Job, store: JobStore, blobs: BlobStore, workdir: Path, sandbox: SandboxOptions
+) -> None:
     gate = find_gate(job.task, job.analysis)
     pipeline = load_pipeline(job.task, job.analysis)
     if tuple(stage for stage, _ in pipeline.stages) != gate.stages:
@@ -115,6 +124,7 @@ def _run(job: Job, store: JobStore, blobs: BlobStore, workdir: Path) -> None:
         workdir=workdir,
         created=datetime.fromtimestamp(job.created, tz=UTC),
         sink=sink,
+        sandbox=sandbox,
     )
     _run_stages(pipeline, context, sink, store)
 

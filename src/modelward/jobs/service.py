@@ -22,6 +22,7 @@ from modelward.jobs.downloads import Download, build_download, parse_format, par
 from modelward.jobs.gates import Gate, find_gate
 from modelward.jobs.links import Links
 from modelward.jobs.registrations import Registration, Registrations, Upload
+from modelward.jobs.sandboxing import sandbox_options
 from modelward.jobs.secrets import load_signer
 from modelward.jobs.status import job_detail, job_status
 from modelward.jobs.store import Artifact, Job, JobStore
@@ -61,12 +62,14 @@ class AssessmentService:
         self._registrations = Registrations(self._database, clock)
         self.uploads = Uploads(settings.data, self._registrations, self.blobs, self.links)
         self._jobs = JobStore(self._database, clock)
+        self._sandbox = sandbox_options(settings)
         self._dispatcher = Dispatcher(
             self._jobs,
             settings.data,
             max_jobs=settings.max_jobs,
             nice=settings.worker_nice,
             command=worker_command,
+            sandbox=self._sandbox,
         )
         self._held = contextlib.ExitStack()
 
@@ -171,6 +174,7 @@ class AssessmentService:
                     for slot, upload in uploads.items()
                 }
                 gate.check(config, archives)
+                gate.check_model(config, archives, self._sandbox)
             except (NotFoundError, FileNotFoundError):
                 raise ConflictError(
                     "analysis: a file was uploaded again while it was being checked; "

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from modelward.domain import SandboxOptions
 from modelward.jobs.database import Database
 from modelward.jobs.runner import run_job
 from modelward.jobs.store import JobStore
@@ -31,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--job", required=True, help="id of a job that is marked running")
     parser.add_argument("--nice", type=int, default=0, help="niceness to take on")
     parser.add_argument("--attached", action="store_true", help="end when the starter ends")
+    parser.add_argument("--sandbox", default="{}", help="sandbox settings of the service, JSON")
     given = parser.parse_args(arguments)
     if given.attached:
         _end_with_parent()
@@ -43,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             JobStore(database, time.time),
             BlobStore(given.data / "blobs"),
             given.data / "work" / given.job,
+            SandboxOptions.model_validate_json(given.sandbox),
         )
     finally:
         database.close()
