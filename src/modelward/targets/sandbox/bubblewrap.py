@@ -152,7 +152,7 @@ def _limits(options: SandboxOptions) -> dict[str, int]:
     return {
         "RLIMIT_DATA": options.memory_bytes,
         "RLIMIT_AS": options.memory_bytes + _ADDRESS_ALLOWANCE,
-        "RLIMIT_CPU": options.cpu_seconds,
+        "RLIMIT_CPU": options.cpu_seconds + 5,  # the last five after a notice
         "RLIMIT_FSIZE": options.file_bytes,
         "RLIMIT_NOFILE": _OPEN_FILES,
         "RLIMIT_CORE": 0,

@@ -21,6 +21,7 @@ import sys
 FAILED = 97
 """Exit code where bubblewrap could not be started."""
 
+_CPU_NOTICE = 5
 _NEW_MOUNTS = 0x00020000
 _BIND, _RECURSIVE, _PRIVATE = 4096, 16384, 1 << 18
 _NOSUID, _NODEV, _NOEXEC = 2, 4, 8
@@ -101,7 +102,9 @@ def _set_limits(limits: dict[str, int]) -> None:
         kind = getattr(resource, name)
         _, hard = resource.getrlimit(kind)
         most = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(kind, (most, most))
+        # After the first limit of CPU time comes a signal that says so, after the second the end.
+        soft = max(1, most - _CPU_NOTICE) if name == "RLIMIT_CPU" else most
+        resource.setrlimit(kind, (soft, most))
     try:
         # The model is the first to go where the machine runs out of memory.
         with open("/proc/self/oom_score_adj", "w") as file:
