@@ -16,7 +16,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 
-_COMMANDS = ("serve", "org", "assess", "demo")
+_COMMANDS = ("serve", "org", "assess", "demo", "doctor")
 
 
 def _version(show: bool) -> None:
