@@ -1,6 +1,7 @@
 """A model in the sandbox as a target: an image classifier, or rows of numbers to answers."""
 
 import copy
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -48,7 +49,7 @@ class Exchange:
     kind: str
     """One of ``KINDS``."""
     folder: Path
-    """Folder with the unpacked archive; everyone must be able to read what is in it."""
+    """Folder with the unpacked archive; where the service runs as root, its modes are opened."""
     inside: str = ""
     """The model in it: the folder of a SavedModel or of ``base_model``, or a pickled file."""
     magic: bytes = b""
@@ -297,6 +298,8 @@ def _start(
         raise AssessmentError(
             f"model: {KINDS[kind]} carries code and runs in a sandbox only; there is none: {reason}"
         )
+    if os.geteuid() == 0:
+        _open_to_all(exchange.folder)
     place = f"{INSIDE}/{exchange.inside}".rstrip("/")
     config = {
         "kind": kind,
@@ -314,6 +317,16 @@ def _start(
             continue
         return process, interpreter
     raise lacking or AssessmentError("model: expected an interpreter for the sandbox; got none")
+
+
+def _open_to_all(folder: Path) -> None:
+    """Let the unprivileged user of the sandbox read it; folders above keep others out."""
+    for place, _, files in os.walk(folder):
+        os.chmod(place, 0o755)  # noqa: S103
+        for name in files:
+            path = os.path.join(place, name)
+            if not os.path.islink(path):
+                os.chmod(path, 0o644)
 
 
 def _labels(raw: NDArray[Any], classes: int) -> NDArray[np.int64]:

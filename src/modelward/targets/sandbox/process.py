@@ -68,7 +68,7 @@ class SandboxProcess:
 
     Args:
         interpreter: Runs the model.
-        exchange: Folder that holds the model's files; everyone must be able to read them.
+        exchange: Folder that holds the model's files; its user inside must be able to read them.
         config: What the program inside needs to know, plain JSON: ``kind`` and more.
         options: Limits.
         proc: Whether to mount /proc.
