@@ -10,6 +10,7 @@ import json
 import os
 import resource
 import socket
+import stat
 import sys
 import time
 
@@ -114,21 +115,14 @@ def look(wanted):
         "secret": [wanted["secret"] in text for text in environments()],
         "environment": sorted(os.environ),
         "commands": commands,
-        "descriptors": [
-            attempt(lambda n=n: os.readlink(f"/proc/self/fd/{n}"))
-            for n in os.listdir("/proc/self/fd")
-        ],
+        "descriptors": descriptors(),
         "connected": connect(wanted["address"]),
         "written": {folder: write(folder) for folder in wanted["folders"]},
         "filled": fill("/tmp/filled", wanted["most"]),
         "shared": fill("/dev/shm/filled", wanted["most"] * 3),
         "killed": attempt(lambda: os.kill(wanted["process"], 0) or "reached"),
         "user": os.getuid(),
-        "capabilities": [
-            line.split()[1]
-            for line in open("/proc/self/status")
-            if line.startswith(("CapEff", "CapBnd"))
-        ],
+        "capabilities": attempt(capabilities),
         "namespace": attempt(user_namespace),
         "hypervisor": attempt(lambda: socket_of(40)),
         "unix": attempt(lambda: socket_of(socket.AF_UNIX)),
@@ -189,13 +183,26 @@ def spin(wanted):
         pass
 
 
+def descriptors():
+    """Kind of every open descriptor; works without /proc too."""
+    kinds = {stat.S_IFIFO: "pipe", stat.S_IFCHR: "device", stat.S_IFDIR: "folder",
+             stat.S_IFREG: "file", stat.S_IFSOCK: "socket"}  # fmt: skip
+    found = {}
+    for number in range(256):
+        mode = attempt(lambda n=number: os.fstat(n).st_mode)
+        if isinstance(mode, int):
+            found[number] = kinds.get(stat.S_IFMT(mode), "other")
+    return found
+
+
+def capabilities():
+    with open("/proc/self/status") as file:
+        return [line.split()[1] for line in file if line.startswith(("CapEff", "CapBnd"))]
+
+
 def pipes():
-    """Descriptors of pipes beyond the standard ones: the way to the predictions."""
-    return [
-        number
-        for number in range(3, 64)
-        if "pipe" in str(attempt(lambda n=number: os.readlink(f"/proc/self/fd/{n}")))
-    ]
+    """Pipes beyond the standard descriptors: the way to the predictions."""
+    return [number for number, kind in descriptors().items() if number > 2 and kind == "pipe"]
 
 
 def flood(wanted):

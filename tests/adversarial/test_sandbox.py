@@ -151,16 +151,17 @@ def test_writing(looked):
 
 
 def test_descriptors(looked):
-    seen, _, _ = looked
-    links = [link for link in seen["descriptors"] if isinstance(link, str)]
-    assert links, "it looked"
-    assert all(link.startswith(("pipe:", "/dev/null", "/proc/")) for link in links), links
+    seen, free, _ = looked
+    assert "folder" in free["descriptors"].values(), "outside, one was left open"
+    assert {"0", "1", "2"} <= set(seen["descriptors"]), "it looked"
+    assert set(seen["descriptors"].values()) == {"pipe", "device"}
 
 
 def test_kernel_surface(looked):
     seen, free, _ = looked
     assert seen["user"] != 0
-    assert all(int(mask, 16) == 0 for mask in seen["capabilities"])
+    if isinstance(seen["capabilities"], list):  # there is no /proc in some containers
+        assert all(int(mask, 16) == 0 for mask in seen["capabilities"])
     assert free["namespace"] == free["unseen"] == free["unix"] == "made"
     assert seen["namespace"] == "refused"
     assert seen["unseen"]["error"] == "OSError"

@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import pickle
 import py_compile
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from modelward.domain import Access, AssessmentError, SandboxOptions
 from modelward.targets import Exchange, open_sandboxed
 from modelward.targets.sandbox import child, choose_interpreters, open_tabular
 from modelward.targets.sandbox.interpreters import inspect_interpreter, python_of_magic
+from modelward.targets.sandbox.probe import mounts_proc
 from modelward.targets.sandbox.process import SandboxProcess
 
 OWN = SandboxOptions(interpreters=(Path(sys.executable),))
@@ -169,7 +171,9 @@ def test_the_program_inside_runs_under_other_pythons(version):
     interpreter = inspect_interpreter(fitting[0])
     assert interpreter.version.startswith(version + ".")
     assert python_of_magic(interpreter.magic) == f"Python {version}"
-    with SandboxProcess(interpreter, None, {"kind": "probe"}, OWN) as process:
+    with SandboxProcess(
+        interpreter, None, {"kind": "probe"}, OWN, proc=mounts_proc(OWN)
+    ) as process:
         assert process.hello["uid"] == 65534
     if "numpy" not in interpreter.modules:
         options = SandboxOptions(interpreters=(fitting[0],))
@@ -187,6 +191,13 @@ def test_a_private_folder_is_never_bound():
     options = OWN.model_copy(update={"private": (Path(np.__file__).parent,)})
     with pytest.raises(AssessmentError, match="outside of what models may see"):
         SandboxProcess(inspect_interpreter(Path(sys.executable)), None, {"kind": "probe"}, options)
+
+
+def test_without_a_proc_of_its_own():
+    own = inspect_interpreter(Path(sys.executable))
+    with SandboxProcess(own, None, {"kind": "probe"}, OWN, proc=False) as process:
+        assert process.hello["processes"] == []
+        assert process.hello["interfaces"] == ["lo"]
 
 
 @pytest.fixture(scope="module")
@@ -299,9 +310,9 @@ def trees(tmp_path_factory):
         ("labels", Access.LABELS, "class numbers"),
     ],
 )
-def test_saved_model_trees(trees, name, offers, note):
-    import re
-
+def test_saved_model_trees(trees, monkeypatch, name, offers, note):
+    if name == "several":  # as in a container whose /proc is masked
+        monkeypatch.setattr("modelward.targets.sandbox.model.mounts_proc", lambda options: False)
     folder, expected = trees
     options = SandboxOptions(interpreters=(Path(sys.executable), TENSORFLOW))
     with opened(Exchange("saved_model", folder / name), options=options) as model:

@@ -72,8 +72,8 @@ def launch_plan(
         binds.append((str(exchange), INSIDE))
     _refuse_private([source for source, _ in binds if source != str(exchange)], options)
     # Scratch first: an interpreter may live below /tmp or a home.
-    if proc:
-        arguments += ["--proc", "/proc"]
+    python = str(interpreter.path.absolute())
+    arguments += ["--proc", "/proc"] if proc else _proc_stand_in(python)
     arguments += ["--dev", "/dev", "--perms", "1777", "--size", str(_SHARED_MEMORY)]
     arguments += ["--tmpfs", "/dev/shm", "--remount-ro", "/dev"]  # noqa: S108 - in the sandbox
     for size, folder in ((options.file_bytes, "/tmp"), (_HOME_BYTES, "/home/model")):  # noqa: S108
@@ -90,7 +90,7 @@ def launch_plan(
             "bwrap": find_bubblewrap(),
             "binds": binds,
             "arguments": arguments,
-            "command": [str(interpreter.path.absolute()), "-I", "-B", "/sandbox/child.py"],
+            "command": [python, "-I", "-B", "/sandbox/child.py"],
             "limits": _limits(options),
             "seccomp": filter_program().hex(),
             "user": _USER,
@@ -110,6 +110,14 @@ def _system_libraries() -> tuple[list[tuple[str, str]], list[str]]:
         if os.path.exists(path):
             binds.append((path, path))
     return binds, links
+
+
+def _proc_stand_in(python: str) -> list[str]:
+    """The two files without which TensorFlow does not start, where /proc cannot be mounted."""
+    return [
+        *("--symlink", python, "/proc/self/exe"),
+        *("--ro-bind-data", f"data:{python}\0", "/proc/self/cmdline"),
+    ]
 
 
 def process_limit(options: SandboxOptions) -> int:

@@ -7,9 +7,10 @@ whatever the modes of the folders above; then root is given up for good. No desc
 three standard ones reaches the sandbox: through an inherited folder, openat("..") would lead back
 to the host.
 
-Usage: python -I -S launch.py PLAN, where PLAN is JSON with ``bwrap`` (path), ``binds`` (pairs of
-host path and path inside), ``arguments`` (of bubblewrap, in which "{N}" is bind N), ``limits``
-(name of an RLIMIT to value), ``seccomp`` (hex, may be empty) and ``user`` (id to change to).
+Usage: python -I -S launch.py PLAN, where PLAN is JSON: ``bwrap`` (path), ``binds`` (pairs of host
+path and path inside), ``arguments`` of bubblewrap (in which "{N}" stands for bind N, "data:TEXT"
+for a descriptor with that text), ``limits`` (name of an RLIMIT to value), ``seccomp`` (hex, may be
+empty), ``user`` (id to change to) and ``command``.
 """
 
 import ctypes
@@ -43,6 +44,8 @@ def main() -> None:
         number = argument[1:-1] if argument.startswith("{") and argument.endswith("}") else ""
         if number.isdigit():
             arguments += [sources[int(number)], plan["binds"][int(number)][1]]
+        elif argument.startswith("data:"):
+            arguments.append(str(_memory_file(argument.removeprefix("data:").encode())))
         else:
             arguments.append(argument)
     if plan["seccomp"]:
