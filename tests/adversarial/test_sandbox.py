@@ -19,6 +19,7 @@ from modelward.jobs.secrets import load_signer
 from modelward.settings import Settings
 from modelward.storage import BlobStore
 from modelward.targets.sandbox import Exchange, SandboxedModel, open_sandboxed, sandbox_available
+from modelward.targets.sandbox.watch import descendants
 
 ATTACKS = Path(__file__).with_name("sandbox_attacks.py")
 MIB = 2**20
@@ -218,15 +219,50 @@ def test_cpu_time(tmp_path):
 
 def gone(model: SandboxedModel) -> bool:
     """Whether nothing of a sandbox is left; waits for a moment."""
-    from modelward.targets.sandbox.watch import descendants
-
     process = model._process._process
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        if process.poll() is not None and list(descendants(process.pid)) == [process.pid]:
-            return True
-        time.sleep(0.05)
+    return bool(
+        wait_for(
+            lambda: process.poll() is not None and list(descendants(process.pid)) == [process.pid]
+        )
+    )
+
+
+def test_the_death_of_the_job_process(tmp_path):
+    """Killed without a chance to clean up, it takes the sandbox with it."""
+    (tmp_path / "base_model.py").write_bytes(ATTACKS.read_bytes())
+    (tmp_path / "plan.json").write_text(json.dumps(["hang", {"at_once": True}]))
+    script = (
+        "import sys; from pathlib import Path; from modelward.domain import SandboxOptions\n"
+        "from modelward.targets.sandbox import Exchange, open_sandboxed\n"
+        "open_sandboxed(Exchange('base_model', Path(sys.argv[1])), input_shape=(1, 1, 1), "
+        "classes=2, normalize_data=True, color_space=None, options=SandboxOptions())"
+    )
+    job = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)])
+    try:
+        inside = wait_for(lambda: [p for p in descendants(job.pid) if runs_child(p)])
+        job.kill()
+        assert wait_for(lambda: not any(runs_child(p) for p in inside))
+    finally:
+        job.kill()
+        job.wait()
+
+
+def runs_child(process: int) -> bool:
+    """Whether a process is the program inside a sandbox; a dead one has no command line."""
+    with contextlib.suppress(OSError):
+        words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
+        return b"/sandbox/child.py" in words and b"--args" not in words
     return False
+
+
+def wait_for(condition):
+    """The first true result of a condition within 20 seconds."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.05)
+    raise AssertionError("expected within 20 s")
 
 
 def head(*, kind=2, code=2, rank=1, number=2, sides=(16, 0, 0, 0), length=128, magic=b"MWSB"):

@@ -57,8 +57,8 @@ def _run(options: SandboxOptions) -> tuple[bool, str, bool]:
             own = inspect_interpreter(Path(sys.executable))
             with SandboxProcess(own, None, {"kind": "probe"}, limits, proc=proc) as process:
                 leaks = _leaks(process.hello)
-        except ModelwardError as error:
-            reason = reason or error.message
+        except (ModelwardError, OSError) as error:
+            reason = reason or str(error)
             continue
         if leaks:
             return False, f"the sandbox starts but does not hold: {leaks}", proc

@@ -133,7 +133,7 @@ class SandboxProcess:
         self._asked += 1
         deadline = time.monotonic() + self._options.answer_seconds
         try:
-            if select.select([self._from], [], [], 0)[0] and self._process.poll() is None:
+            if _ready(self._from, select.POLLIN, 0) and self._process.poll() is None:
                 raise AssessmentError(
                     "model: expected silence between questions; it writes into the pipe of its "
                     "predictions without being asked"
@@ -158,7 +158,7 @@ class SandboxProcess:
     def _send(self, content: bytes, deadline: float) -> None:
         rest = memoryview(content)
         while rest:
-            self._wait([], [self._to], deadline)
+            self._wait(self._to, select.POLLOUT, deadline)
             try:
                 rest = rest[os.write(self._to, rest) :]
             except BlockingIOError:
@@ -179,7 +179,7 @@ class SandboxProcess:
     def _read(self, size: int, deadline: float) -> bytes:
         parts, left = [], size
         while left:
-            self._wait([self._from], [], deadline)
+            self._wait(self._from, select.POLLIN, deadline)
             try:
                 part = os.read(self._from, min(left, _PIPE_BYTES))
             except BlockingIOError:
@@ -190,9 +190,9 @@ class SandboxProcess:
             left -= len(part)
         return b"".join(parts)
 
-    def _wait(self, readable: list[int], writable: list[int], deadline: float) -> None:
+    def _wait(self, pipe: int, event: int, deadline: float) -> None:
         left = deadline - time.monotonic()
-        if left <= 0 or not any(select.select(readable, writable, [], left)):
+        if left <= 0 or not _ready(pipe, event, left):
             loading = self._asked == 0
             limit = self._options.load_seconds if loading else self._options.answer_seconds
             what = "load" if loading else "answer a batch"
@@ -224,6 +224,13 @@ def _stop(process: subprocess.Popen[bytes], watch: Watch, reader: threading.Thre
     for pipe in (process.stdin, process.stdout):
         if pipe and not pipe.closed:
             pipe.close()
+
+
+def _ready(pipe: int, event: int, seconds: float) -> bool:
+    """Whether a pipe can be used, or was closed at the other end, within a time."""
+    waiting = select.poll()  # unlike select, it takes descriptors of any number
+    waiting.register(pipe, event)
+    return bool(waiting.poll(seconds * 1000))
 
 
 def _pipe(stream: IO[bytes] | None) -> int:
