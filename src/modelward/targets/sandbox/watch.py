@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 __all__ = ["Watch", "descendants"]
 
 _EVERY_SECONDS = 0.2
-_MOST_STARVED_SHARE = 0.03
+_LEAST_FREE_SHARE = 0.03
 
 
 class Watch:
@@ -43,8 +43,9 @@ class Watch:
                 self._end(f"it took more than the {self._limit >> 20} MiB of memory it may have")
                 return
             free, total = _machine()
-            if total and free < _MOST_STARVED_SHARE * total and used > free:
-                self._end("the machine runs short of memory, and the model holds the most of it")
+            if free < _LEAST_FREE_SHARE * total:
+                # Buffers of pipes and sockets and empty files are held by the kernel, for nobody.
+                self._end("the machine ran short of memory, where models are the first to go")
                 return
 
 
