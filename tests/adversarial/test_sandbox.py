@@ -240,6 +240,9 @@ def test_the_death_of_the_job_process(tmp_path):
     job = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)])
     try:
         inside = wait_for(lambda: [p for p in descendants(job.pid) if runs_child(p)])
+        for process in inside:
+            assert os.stat(f"/proc/{process}").st_uid != 0, "root of the host is given up"
+            assert Path(f"/proc/{process}/oom_score_adj").read_text() == "1000\n"
         job.kill()
         assert wait_for(lambda: not any(runs_child(p) for p in inside))
     finally:

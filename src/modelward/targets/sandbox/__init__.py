@@ -5,15 +5,11 @@ from modelward.targets.sandbox.choice import (
     find_interpreters,
     tensorflow_beside,
 )
+from modelward.targets.sandbox.exchange import Exchange
 from modelward.targets.sandbox.interpreters import Interpreter
-from modelward.targets.sandbox.model import (
-    Exchange,
-    SandboxedModel,
-    TabularModel,
-    open_sandboxed,
-    open_tabular,
-)
+from modelward.targets.sandbox.model import SandboxedModel, open_sandboxed
 from modelward.targets.sandbox.probe import sandbox_available
+from modelward.targets.sandbox.tabular import TabularModel, open_tabular
 
 __all__ = [
     "Exchange",

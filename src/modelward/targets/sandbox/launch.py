@@ -35,10 +35,12 @@ def main() -> None:
     plan = json.loads(sys.argv[1])
     os.closerange(3, 1 << 20)
     sources = [source for source, _ in plan["binds"]]
-    if os.geteuid() == 0:
+    root = os.geteuid() == 0
+    if root:
         sources = _staged(sources)
-        _give_up_root(int(plan["user"]))
     _set_limits(plan["limits"])
+    if root:
+        _give_up_root(int(plan["user"]))
     arguments: list[str] = []
     for argument in plan["arguments"]:
         number = argument[1:-1] if argument.startswith("{") and argument.endswith("}") else ""

@@ -1,9 +1,6 @@
-"""A model in the sandbox as a target: an image classifier, or rows of numbers to answers."""
+"""An image classifier in the sandbox, as a target."""
 
 import copy
-import os
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -22,38 +19,15 @@ from modelward.targets.adapt import (
     refuse_not_finite,
     sample_images,
 )
-from modelward.targets.sandbox.bubblewrap import INSIDE
-from modelward.targets.sandbox.choice import KINDS, choose_interpreters
+from modelward.targets.sandbox.choice import KINDS
+from modelward.targets.sandbox.exchange import Exchange, start_model
 from modelward.targets.sandbox.interpreters import Interpreter
-from modelward.targets.sandbox.probe import mounts_proc, sandbox_available
-from modelward.targets.sandbox.process import MissingModuleError, SandboxProcess
+from modelward.targets.sandbox.process import SandboxProcess
 
-__all__ = [
-    "HIDDEN",
-    "Exchange",
-    "SandboxedModel",
-    "TabularModel",
-    "open_sandboxed",
-    "open_tabular",
-]
+__all__ = ["HIDDEN", "SandboxedModel", "open_sandboxed"]
 
 HIDDEN = "not visible: runs in the sandbox"
 _LABELS = "labels"
-_ROWS = 4096
-
-
-@dataclass(frozen=True)
-class Exchange:
-    """A model's files, as they are handed into the sandbox."""
-
-    kind: str
-    """One of ``KINDS``."""
-    folder: Path
-    """Folder with the unpacked archive; where the service runs as root, its modes are opened."""
-    inside: str = ""
-    """The model in it: the folder of a SavedModel or of ``base_model``, or a pickled file."""
-    magic: bytes = b""
-    """First four bytes of a compiled ``base_model.pyc``; empty for anything else."""
 
 
 class SandboxedModel:
@@ -189,53 +163,6 @@ class SandboxedModel:
         return recognise(values, self.classes, None)
 
 
-class TabularModel:
-    """A model of rows of numbers that runs in the sandbox; made by ``open_tabular``.
-
-    Attributes:
-        features: Numbers per row that it takes, None where it does not say.
-        framework: Library and class, as the model's side names them.
-    """
-
-    def __init__(self, process: SandboxProcess) -> None:
-        self._process = process
-        taken = process.hello["input"]
-        self.features: int | None = taken[0] if taken else None
-        self.classes: int | None = process.hello["classes"]
-        self.framework: str = process.hello["framework"]
-
-    def predict(self, rows: NDArray[np.floating[Any]]) -> NDArray[Any]:
-        """Probabilities where the model gives them, otherwise its answers.
-
-        Args:
-            rows: (n, features) float32 or float64.
-
-        Returns:
-            (n, classes) probabilities, or (n,) labels (int64) or values.
-
-        Raises:
-            AssessmentError: The rows do not fit the model, or an answer is no finite number.
-        """
-        if rows.ndim != 2 or (self.features is not None and rows.shape[1] != self.features):
-            raise AssessmentError(
-                f"model: expected rows of {self.features or 'some'} numbers; got {rows.shape}"
-            )
-        if not len(rows):
-            raise AssessmentError("model: expected at least one row; got none")
-        parts = [
-            self._process.ask(rows[start : start + _ROWS]) for start in range(0, len(rows), _ROWS)
-        ]
-        if len({part.shape[1] for part in parts}) != 1:
-            raise AssessmentError("model: expected equally many numbers per row; got a change")
-        answers = np.concatenate(parts)
-        refuse_not_finite(answers)
-        return answers[:, 0] if answers.shape[1] == 1 else answers
-
-    def close(self) -> None:
-        """End the sandbox; the model answers no more."""
-        self._process.close()
-
-
 def open_sandboxed(
     exchange: Exchange,
     *,
@@ -260,7 +187,7 @@ def open_sandboxed(
     Raises:
         AssessmentError: There is no sandbox or no interpreter, or the model does not load or fit.
     """
-    process, interpreter = _start(exchange, classes, options)
+    process, interpreter = start_model(exchange, classes, options)
     try:
         return SandboxedModel(
             process,
@@ -274,59 +201,6 @@ def open_sandboxed(
     except BaseException:
         process.close()
         raise
-
-
-def open_tabular(exchange: Exchange, options: SandboxOptions) -> TabularModel:
-    """Start a pickled scikit-learn or xgboost model in the sandbox.
-
-    Args:
-        exchange: The file; its kind is ``pickle``.
-        options: Limits and interpreters.
-
-    Raises:
-        AssessmentError: There is no sandbox or no interpreter, or the model does not load.
-    """
-    return TabularModel(_start(exchange, 0, options)[0])
-
-
-def _start(
-    exchange: Exchange, classes: int, options: SandboxOptions
-) -> tuple[SandboxProcess, Interpreter]:
-    kind = exchange.kind
-    available, reason = sandbox_available(options)
-    if not available:
-        raise AssessmentError(
-            f"model: {KINDS[kind]} carries code and runs in a sandbox only; there is none: {reason}"
-        )
-    if os.geteuid() == 0:
-        _open_to_all(exchange.folder)
-    place = f"{INSIDE}/{exchange.inside}".rstrip("/")
-    config = {
-        "kind": kind,
-        "classes": classes,
-        "folders": [place] if place == INSIDE else [place, INSIDE],
-        "file": place,
-    }
-    lacking = None
-    for interpreter in choose_interpreters(kind, exchange.magic, options):
-        try:
-            proc = mounts_proc(options)
-            process = SandboxProcess(interpreter, exchange.folder, config, options, proc=proc)
-        except MissingModuleError as error:
-            lacking = lacking or error  # another interpreter may have the package
-            continue
-        return process, interpreter
-    raise lacking or AssessmentError("model: expected an interpreter for the sandbox; got none")
-
-
-def _open_to_all(folder: Path) -> None:
-    """Let the unprivileged user of the sandbox read it; folders above keep others out."""
-    for place, _, files in os.walk(folder):
-        os.chmod(place, 0o755)  # noqa: S103
-        for name in files:
-            path = os.path.join(place, name)
-            if not os.path.islink(path):
-                os.chmod(path, 0o644)
 
 
 def _labels(raw: NDArray[Any], classes: int) -> NDArray[np.int64]:

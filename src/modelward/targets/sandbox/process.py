@@ -130,6 +130,8 @@ class SandboxProcess:
         Raises:
             AssessmentError: An error of the model, an answer out of form, or none in time.
         """
+        if not self._close.alive:
+            raise AssessmentError("model: expected a running sandbox; this one was closed")
         self._asked += 1
         deadline = time.monotonic() + self._options.answer_seconds
         try:
