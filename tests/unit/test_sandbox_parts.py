@@ -208,6 +208,13 @@ def test_doctor_says_how_to_get_a_sandbox(bwrap, tmp_path):
     assert "seccomp" in done.stdout
 
 
+def test_doctor_on_an_old_bubblewrap(bwrap, tmp_path):
+    bwrap("echo 'bwrap: Unknown option --size' >&2; exit 1")
+    done = CliRunner().invoke(app, ["doctor", "--data", str(tmp_path)])
+    assert done.exit_code == 3
+    assert "install bubblewrap 0.8 or newer" in done.stdout
+
+
 def test_doctor_names_settings_that_do_not_fit(tmp_path):
     blocker = tmp_path / "file"
     blocker.touch()

@@ -145,14 +145,14 @@ def _sandbox(options: SandboxOptions) -> Check:
     if available:
         who = "root, which is given up" if os.geteuid() == 0 else f"user {os.geteuid()}"
         return Check("sandbox", OK, f"{reason}, started as {who}")
-    return Check("sandbox", MISSING, reason, _sandbox_fix(options))
+    return Check("sandbox", MISSING, reason, _sandbox_fix(options, reason))
 
 
-def _sandbox_fix(options: SandboxOptions) -> str:
+def _sandbox_fix(options: SandboxOptions, reason: str) -> str:
     """The way to a sandbox, by what is in its way."""
     if not options.enabled:
         return "set sandbox.enabled (MODELWARD_SANDBOX_ENABLED) to true, or leave it so"
-    if not shutil.which("bwrap"):
+    if not shutil.which("bwrap") or "Unknown option" in reason:
         return (
             "install bubblewrap 0.8 or newer (Debian, Ubuntu: apt-get install bubblewrap; Fedora: "
             "dnf install bubblewrap). Without it, models that carry code are refused"

@@ -37,7 +37,7 @@ def main() -> None:
     sources = [source for source, _ in plan["binds"]]
     root = os.geteuid() == 0
     if root:
-        sources = _staged(sources)
+        sources = _staged(sources, plan["bwrap"])
     _set_limits(plan["limits"])
     if root:
         _give_up_root(int(plan["user"]))
@@ -59,7 +59,7 @@ def main() -> None:
     os.execve(plan["bwrap"], command, {})  # noqa: S606
 
 
-def _staged(sources: list[str]) -> list[str]:
+def _staged(sources: list[str], program: str) -> list[str]:
     """Bind every source below a folder that everyone may enter; the host does not see it."""
     libc = ctypes.CDLL(None, use_errno=True)
 
@@ -73,7 +73,7 @@ def _staged(sources: list[str]) -> list[str]:
     except OSError:
         return sources  # root of a container without CAP_SYS_ADMIN; paths must be open to all
     call("mount", b"none", b"/", None, _RECURSIVE | _PRIVATE, None)
-    stage = _stage(sources)
+    stage = _stage([*sources, program])
     call("mount", b"staging", stage.encode(), b"tmpfs", _NOSUID | _NODEV | _NOEXEC, b"mode=755")
     staged = []
     for number, source in enumerate(sources):
@@ -87,9 +87,9 @@ def _staged(sources: list[str]) -> list[str]:
     return staged
 
 
-def _stage(sources: list[str]) -> str:
+def _stage(needed: list[str]) -> str:
     for folder in _STAGES:
-        covers = any((source + "/").startswith(folder + "/") for source in sources)
+        covers = any((path + "/").startswith(folder + "/") for path in needed)
         # not through a link: /var/tmp may lead into a folder that is needed
         if os.path.isdir(folder) and os.path.realpath(folder) == folder and not covers:
             return folder
