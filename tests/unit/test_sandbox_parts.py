@@ -8,6 +8,8 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sandbox_need import need_sandbox
 from typer.testing import CliRunner
 
@@ -17,7 +19,15 @@ from modelward.jobs.diagnosis import diagnose
 from modelward.jobs.sandboxing import sandbox_options
 from modelward.settings import Settings, load_settings, show_settings
 from modelward.targets.sandbox import probe, sandbox_available
-from modelward.targets.sandbox.frames import read_hello
+from modelward.targets.sandbox.frames import (
+    ARRAY,
+    ERROR,
+    HEADER,
+    TEXT,
+    check_head,
+    read_array,
+    read_hello,
+)
 from modelward.targets.sandbox.seccomp import filter_program
 
 ALLOW, DENY, MISSING, NO_FAMILY, KILL = 0x7FFF0000, 0x50001, 0x50026, 0x50061, 0x80000000
@@ -144,6 +154,35 @@ CLOSED = {"uid": 65534, "interfaces": ["lo"], "processes": ["1", "2"], "etc": ["
 def test_a_sandbox_that_does_not_hold_is_none(seen, said):
     assert said in probe._leaks({**CLOSED, **seen})
     assert bool(probe._leaks({**CLOSED, **seen})) == bool(said)
+
+
+@given(
+    raw=st.binary(min_size=HEADER.size, max_size=HEADER.size)
+    | st.builds(
+        HEADER.pack,
+        st.just(b"MWSB"),
+        st.integers(0, 4),
+        st.integers(0, 4),
+        st.integers(0, 5),
+        st.just(0),
+        st.integers(6, 8),
+        *[st.sampled_from([0, 1, 5, 10_000, 2**31, 2**32 - 1])] * 4,
+        st.sampled_from([0, 20, 40, 400_000, 64_000, 64_001, 2**63]),
+    ),
+    wanted=st.sampled_from([TEXT, ARRAY]),
+)
+def test_no_header_makes_the_service_read_without_bound(raw, wanted):
+    try:
+        head = check_head(raw, 7, wanted=wanted, rows=5)
+    except AssessmentError:
+        return
+    assert head.kind in (wanted, ERROR)
+    if head.kind == ARRAY:
+        assert head.shape[0] == 5
+        assert head.length <= 5 * 10_000 * 8
+        assert read_array(head, bytes(head.length)).shape[0] == 5
+    else:
+        assert head.length <= 64_000
 
 
 @pytest.mark.parametrize(
