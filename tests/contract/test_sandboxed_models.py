@@ -1,6 +1,8 @@
 """Models that carry code at the edge: accepted where they can be sandboxed, refused otherwise."""
 
 import json
+import os
+import sys
 from typing import Any
 
 import pytest
@@ -53,6 +55,8 @@ def test_refused_without_a_sandbox(
 def need_sandbox() -> None:
     available, reason = sandbox_available()
     if not available:
+        if os.environ.get("MODELWARD_REQUIRE_SANDBOX") == "1":
+            pytest.fail(f"needs a sandbox: {reason}")
         pytest.skip(f"needs a sandbox: {reason}")
 
 
@@ -76,8 +80,6 @@ def test_bytecode_of_another_python_is_named(live: Live) -> None:
 
 
 def test_a_saved_model_without_tensorflow(tmp_path: Any) -> None:
-    import sys
-
     need_sandbox()
     with run_live(tmp_path / "data", sandbox_interpreters=sys.executable) as live:
         answer, _ = analyse(live, SAVED_MODEL)
