@@ -15,7 +15,7 @@ export GOMP_SPINCOUNT ?= 50000
 PYTEST_ARGS ?=
 CHAOS_ARGS ?=
 
-.PHONY: help demo quick setup setup-dev tensorflow vendor check test chaos bench clean
+.PHONY: help demo quick setup setup-dev tensorflow vendor sandbox check test chaos bench clean
 
 help:
 	@echo "make demo        set up and run the MNIST reference (DEMO_ARGS=... are passed on)"
@@ -23,6 +23,7 @@ help:
 	@echo "make test        set up and run every check"
 	@echo "make chaos       a hundred kills of workers and server while jobs run (CHAOS_ARGS=...)"
 	@echo "make check       formatting, lint, types, import directions"
+	@echo "make sandbox     install bubblewrap, which runs models that carry code"
 	@echo "make bench       benchmarks, each against a peer in the same run"
 	@echo "make clean       remove the environments"
 
@@ -58,6 +59,15 @@ setup-dev: $(VENV)/.dev
 tensorflow: .venv-tf/.done
 vendor: .venv-vendor/.done
 
+# Models that carry code need bubblewrap; everything else works without it.
+sandbox:
+	@if command -v bwrap >/dev/null; then echo "bubblewrap is there: $$(bwrap --version)"; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get install -y --no-install-recommends bubblewrap \
+		|| { apt-get update && apt-get install -y --no-install-recommends bubblewrap; } \
+		|| echo "bubblewrap could not be installed; models that carry code will be refused"; \
+	else echo "bubblewrap is missing: install it as root (Debian, Ubuntu: apt-get install bubblewrap); until then models that carry code are refused and their tests skipped"; fi
+
 demo: setup
 	$(BIN)/modelward demo mnist $(DEMO_ARGS)
 
@@ -70,7 +80,7 @@ check: setup-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-test: setup-dev tensorflow vendor check
+test: setup-dev tensorflow vendor sandbox check
 	MODELWARD_REQUIRE_ENVS=1 $(BIN)/pytest $(PYTEST_ARGS)
 
 chaos: setup-dev

@@ -14,7 +14,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from modelward.domain import InvalidInputError, Severity
+from modelward.domain import InvalidInputError, SandboxOptions, Severity
 from modelward.netguard import OutboundPolicy
 
 __all__ = ["Settings", "load_settings", "show_settings", "shown_settings"]
@@ -26,7 +26,14 @@ _CONFIG_VARIABLE = "MODELWARD_CONFIG"
 class Settings(BaseSettings):
     """Everything that can be set about the service; environment names start with MODELWARD_."""
 
-    model_config = SettingsConfigDict(env_prefix="MODELWARD_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="MODELWARD_",
+        env_nested_delimiter="_",
+        env_nested_max_split=1,
+        enable_decoding=False,
+        frozen=True,
+        extra="forbid",
+    )
 
     data: Path = Path("modelward-data")
     """Folder of the database, the files and the signing key."""
@@ -121,6 +128,8 @@ class Settings(BaseSettings):
     (see ``modelward.netguard``)."""
     log_format: Literal["text", "json"] = "text"
     """Form of the service's own log: lines for people, or one JSON object per line."""
+    sandbox: SandboxOptions = SandboxOptions()
+    """How models that carry code are run; MODELWARD_SANDBOX_INTERPRETERS and the like."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Level of the service's own log."""
     siem_min_severity: Severity = Severity.HIGH
@@ -242,5 +251,15 @@ def show_settings(settings: Settings) -> str:
 
 
 def shown_settings(settings: Settings) -> dict[str, str]:
-    """The effective settings as texts, secrets masked."""
-    return {name: str(value) for name, value in settings.model_dump().items()}
+    """The effective settings as texts by name, secrets masked; groups as ``group.name``."""
+    shown: dict[str, str] = {}
+    for name, value in settings.model_dump().items():
+        if isinstance(value, dict):
+            shown |= {f"{name}.{inner}": _text(one) for inner, one in value.items()}
+        else:
+            shown[name] = str(value)
+    return shown
+
+
+def _text(value: Any) -> str:
+    return ":".join(map(str, value)) if isinstance(value, tuple) else str(value)

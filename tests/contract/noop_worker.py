@@ -30,6 +30,8 @@ def _misbehave(context: StageContext) -> None:
     behaviour = context.payload.get("behaviour")
     if behaviour == "refuse":
         raise AssessmentError("image 3.png: expected a picture; got noise")
+    if behaviour == "sandbox":
+        raise AssessmentError(context.sandbox.model_dump_json())
     if behaviour == "bug":
         raise ZeroDivisionError("a bug")
     if behaviour == "exit":

@@ -28,6 +28,7 @@ _COMMANDS = (
     "assess",
     "demo",
     "siem",
+    "doctor",
 )
 
 

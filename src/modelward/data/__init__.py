@@ -3,14 +3,24 @@
 from modelward.data.archive import ArchiveListing, inspect_archive
 from modelward.data.directory import Entry
 from modelward.data.images import ImageSet, check_image_extraction, load_images
-from modelward.data.models import extract_model
+from modelward.data.models import (
+    FoundModel,
+    ModelKind,
+    UnpackedModel,
+    extract_model,
+    model_in,
+)
 
 __all__ = [
     "ArchiveListing",
     "Entry",
+    "FoundModel",
     "ImageSet",
+    "ModelKind",
+    "UnpackedModel",
     "check_image_extraction",
     "extract_model",
     "inspect_archive",
     "load_images",
+    "model_in",
 ]

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from modelward.domain import UnavailableError
+from modelward.domain import SandboxOptions, UnavailableError
 from modelward.jobs.checkpoints import checkpoint_folder
 from modelward.jobs.processes import Worker, machine_memory, process_children
 from modelward.jobs.records import Job, JobState
@@ -56,7 +56,12 @@ class Dispatcher:
     """
 
     def __init__(
-        self, store: JobStore, settings: Settings, *, command: Sequence[str] = WORKER_COMMAND
+        self,
+        store: JobStore,
+        settings: Settings,
+        *,
+        command: Sequence[str] = WORKER_COMMAND,
+        sandbox: SandboxOptions | None = None,
     ) -> None:
         self._store = store
         self._settings = settings
@@ -67,6 +72,8 @@ class Dispatcher:
             *("--parent", str(os.getpid())),
             *("--checkpoint-seconds", str(settings.checkpoint_seconds)),
         ]
+        if sandbox is not None:
+            self._command += ["--sandbox", sandbox.model_dump_json()]
         memory = settings.job_max_memory_bytes or int(machine_memory() * _MEMORY_SHARE)
         self._limits = _Limits(settings.job_max_seconds, memory)
         self._workers: list[Worker] = []

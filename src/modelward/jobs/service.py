@@ -29,6 +29,7 @@ from modelward.jobs.queue import QueueLimits, RequestKey
 from modelward.jobs.readiness import Readiness
 from modelward.jobs.registrations import Registration, Registrations, Upload
 from modelward.jobs.retention import Housekeeper
+from modelward.jobs.sandboxing import sandbox_options
 from modelward.jobs.signing import SigningKeys
 from modelward.jobs.status import job_detail, job_status
 from modelward.jobs.store import Job, JobState, JobStore
@@ -76,7 +77,10 @@ class AssessmentService:
         self._limits = QueueLimits(
             settings.queue_max_jobs, settings.queue_max_jobs_per_organisation
         )
-        self._dispatcher = Dispatcher(self._jobs, settings, command=worker_command)
+        self._sandbox = sandbox_options(settings)
+        self._dispatcher = Dispatcher(
+            self._jobs, settings, command=worker_command, sandbox=self._sandbox
+        )
         self._housekeeper = Housekeeper(self._database, self.blobs, settings, clock)
         self.readiness = Readiness(
             self._database,
@@ -217,6 +221,7 @@ class AssessmentService:
                     for slot, upload in uploads.items()
                 }
                 gate.check(config, archives)
+                gate.check_model(config, archives, self._sandbox)
             except (NotFoundError, FileNotFoundError):
                 raise ConflictError(
                     "analysis: a file was uploaded again while it was being checked; "
