@@ -15,7 +15,7 @@ import pytest
 
 from modelward.domain import AssessmentError, SandboxOptions
 from modelward.jobs import create_organisation
-from modelward.jobs.secrets import load_signer
+from modelward.jobs.signing import SigningKeys
 from modelward.settings import Settings
 from modelward.storage import BlobStore
 from modelward.targets.sandbox import Exchange, SandboxedModel, open_sandboxed, sandbox_available
@@ -74,7 +74,7 @@ def looked(tmp_path_factory):
     """One look around, inside and outside, at a data folder with everything in it."""
     data = tmp_path_factory.mktemp("service")
     create_organisation(Settings(data=data), "tenant")
-    load_signer(data)
+    SigningKeys(data, longest_life=60)
     BlobStore(data / "blobs").put_bytes("uploads/other-tenant/model", b"blob of another tenant")
     files = [path for path in data.rglob("*") if path.is_file() and path.stat().st_size]
     assert any(b"SQLite format 3" in path.read_bytes()[:20] for path in files)
