@@ -58,6 +58,7 @@ CALLABLE = {
     "pandas._libs.tslibs.timedeltas": "_timedelta_unpickle",
     "pandas._libs.tslibs.timestamps": "_unpickle_timestamp",
     "pandas.core.indexes.base": "_new_Index",
+    "pandas.core.internals.managers": "BlockManager SingleBlockManager",
     "pandas.core.indexes.datetimes": "_new_DatetimeIndex",
     "sklearn.neighbors._ball_tree": "newObj",
     "sklearn.neighbors._kd_tree": "newObj",
@@ -99,7 +100,10 @@ REFERENCED = {
     "numpy.random._sfc64": "SFC64",
     "numpy.random.bit_generator": "SeedSequence",
     "numpy.random.mtrand": "RandomState",
-    "pandas": "DataFrame Index Series",
+    "pandas": "Categorical CategoricalDtype CategoricalIndex DataFrame DatetimeIndex Index "
+    "IntervalIndex MultiIndex PeriodIndex RangeIndex Series StringDtype TimedeltaIndex",
+    "pandas.arrays": "BooleanArray DatetimeArray FloatingArray IntegerArray NumpyExtensionArray "
+    "StringArray TimedeltaArray",
     "pandas._libs.tslibs.timestamps": "Timestamp",
     "pandas.core.arrays.categorical": "Categorical",
     "pandas.core.arrays.string_": "StringArray StringDtype",
@@ -112,7 +116,6 @@ REFERENCED = {
     "pandas.core.indexes.multi": "MultiIndex",
     "pandas.core.indexes.numeric": "Float64Index Int64Index UInt64Index",
     "pandas.core.indexes.range": "RangeIndex",
-    "pandas.core.internals.managers": "BlockManager SingleBlockManager",
     "pandas.core.series": "Series",
     "sklearn.cluster._kmeans": "_kmeans_single_elkan _kmeans_single_lloyd",
     "sklearn.feature_selection._mutual_info": "mutual_info_classif mutual_info_regression",

@@ -4,6 +4,7 @@ from modelward.data.archive import ArchiveListing, inspect_archive
 from modelward.data.directory import Entry
 from modelward.data.images import ImageSet, check_image_extraction, load_images
 from modelward.data.models import extract_model
+from modelward.data.names import is_litter
 
 __all__ = [
     "ArchiveListing",
@@ -12,5 +13,6 @@ __all__ = [
     "check_image_extraction",
     "extract_model",
     "inspect_archive",
+    "is_litter",
     "load_images",
 ]

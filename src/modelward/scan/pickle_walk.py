@@ -170,11 +170,16 @@ class _Machine:
         elif name in _EMPTY:
             self.push(Group(_EMPTY[name], []))
         elif name in _FROM_MARK:
-            self.push(Group(_FROM_MARK[name], self.since_mark()))
+            self._group(_FROM_MARK[name], self.since_mark())
         elif name in _TUPLES:
-            self.push(Group("tuple", [self.pop() for _ in range(_TUPLES[name])][::-1]))
+            self._group("tuple", [self.pop() for _ in range(_TUPLES[name])][::-1])
         elif name not in ("FRAME", "READONLY_BUFFER"):
             self.push(argument if isinstance(argument, int | Raw) else NUMBER)
+
+    def _group(self, kind: str, items: list[Any]) -> None:
+        made = Group(kind, items)
+        self.stream.heaviest = max(self.stream.heaviest, made.weight)
+        self.push(made)
 
     # reading
 

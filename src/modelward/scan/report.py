@@ -132,6 +132,11 @@ class ScanReport:
             str(outcome): sum(part.outcome is outcome for part in self.parts) for outcome in Outcome
         }
 
+    def summary(self) -> str:
+        """Verdict and coverage in one line."""
+        counts = ", ".join(f"{n} {name}" for name, n in self.coverage().items() if n)
+        return f"{self.verdict} ({counts})"
+
     def at_least(self, level: Level) -> tuple[Finding, ...]:
         """Findings of a severity or above, worst first."""
         chosen = [finding for finding in self.findings if finding.severity >= level]

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 
 from modelward._version import __version__
+from modelward.data import is_litter
 from modelward.domain import InvalidInputError
 from modelward.scan.blob import Blob
 from modelward.scan.limits import Budget, Limits, UnreadableError
@@ -76,6 +77,9 @@ class Item:
         return PurePosixPath(self.path.rsplit("!", 1)[-1]).name
 
 
+_NOTHING = Blob.of_bytes(b"")
+
+
 class Scanner:
     """State of one scan; readers report to it.
 
@@ -132,6 +136,7 @@ class Scanner:
         except (Exception, RecursionError, MemoryError) as error:
             # whatever a reader stumbles over is a part that was not read
             item.errors.append(f"not readable: {type(error).__name__}: {error}"[:300])
+        item.blob = _NOTHING  # the bytes may be a temporary file, and there may be many
         return item
 
     def _tell(self, item: Item) -> str:
@@ -169,6 +174,8 @@ class Scanner:
         if item.role or expected is None or item.format in expected:
             return
         if item.format == "unknown":
+            if is_litter(item.path.rsplit("!", 1)[-1]):
+                return
             item.errors.append(f"the content is not what {item.name[-20:]!r} says: damaged?")
             return
         level = Level.MEDIUM if item.format in _DANGEROUS else Level.LOW
@@ -186,6 +193,7 @@ class Scanner:
                 importlib.import_module("modelward.scan.zips").read(self, inner)
             except UnreadableError as error:
                 inner.errors.append(str(error))
+            inner.blob = _NOTHING
 
     def spool(self) -> "tempfile.SpooledTemporaryFile[bytes]":
         """A temporary file for unpacked bytes; small ones stay in memory."""

@@ -46,7 +46,8 @@ def _pickle(scanner: Scanner, item: Item, blob: Blob, path: str) -> None:
     with blob.open() as file:
         stream = walk(file, scanner.budget)
     names = [found for found in stream.globals.values() if found.level is Level.CRITICAL]
-    if (stream.broken is None and (stream.globals or stream.calls)) or names:
+    holds = stream.globals or stream.calls or stream.raw or stream.encoded
+    if (stream.broken is None and holds) or names:
         scanner.scan(path, blob, item.depth + 1)
 
 

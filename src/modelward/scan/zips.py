@@ -10,6 +10,7 @@ import struct
 import zlib
 from collections import Counter
 from dataclasses import dataclass
+from typing import IO
 
 from modelward.scan.blob import Blob
 from modelward.scan.limits import UnreadableError
@@ -209,6 +210,7 @@ def _compare(scanner: Scanner, item: Item, member: Member, local: tuple[int, ...
 
 def _content(scanner: Scanner, item: Item, member: Member, raw: Blob, role: str | None) -> None:
     path = f"{item.path}!{member.name}"
+    file: IO[bytes] | None = None
     if member.method == 0:
         content = raw
         if member.size != member.packed:
@@ -230,3 +232,5 @@ def _content(scanner: Scanner, item: Item, member: Member, raw: Blob, role: str 
     if crc != member.crc:
         _contradiction(scanner, item, f"the member {member.name!r} has a wrong checksum")
     scanner.scan(path, content, item.depth + 1, role)
+    if file:
+        file.close()

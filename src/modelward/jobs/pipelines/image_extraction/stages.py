@@ -8,6 +8,7 @@ from modelward.domain import Access, AssessmentError, AttackType, TaskType
 from modelward.jobs.pipeline import StageContext
 from modelward.jobs.pipelines.image_extraction import artifacts, measures
 from modelward.jobs.pipelines.image_extraction.state import Assessment, Labels
+from modelward.scan import require_harmless, require_readable, scan_path
 from modelward.scoring import defense_due
 from modelward.targets import BudgetedTarget, KerasModel, load_keras
 
@@ -18,11 +19,16 @@ SEED_SHARE = 0.5
 
 
 def explore_model(context: StageContext, state: Assessment) -> None:
-    """Open the model safely and hold its shape against the payload."""
+    """Scan the model, open it safely and hold its shape against the payload."""
+    context.progress(0.05, "Scanning the model file")
+    scanned = scan_path(context.inputs["model"])
+    require_harmless(scanned)
     context.progress(0.1, "Reading the model file")
     folder = context.workdir / "model"
     folder.mkdir()
     path = extract_model(context.inputs["model"], folder)
+    require_readable(scanned)  # after the archive's own reader, whose messages are clearer
+    state.notes.append(f"The model file was scanned before it was opened: {scanned.summary()}.")
     context.progress(0.4, "Loading the model")
     config = state.config
     state.model = load_keras(
