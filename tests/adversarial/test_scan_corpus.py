@@ -1,16 +1,26 @@
 """The corpus: every hostile file is called something else than clean, every benign one clean."""
 
+import io
+import pickle
 import subprocess
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from corpus import BENIGN, HOSTILE, Canary
 
-from modelward.scan import Verdict, scan_path
+from modelward.scan import Limits, Verdict, scan_path
+from modelward.scan.limits import Budget
+from modelward.scan.pickle_names import effective
+from modelward.scan.pickle_walk import walk
 
 
 def test_the_corpus_is_large_enough():
@@ -35,6 +45,68 @@ def test_benign(name: str, tmp_path: Path):
     report = scan_path(BENIGN[name](tmp_path))
     assert report.verdict is Verdict.CLEAN, (report.findings, report.unread)
     assert report.complete
+
+
+class Recorder(pickle._Unpickler):  # type: ignore[name-defined,misc]
+    """The unpickler itself, noting what it looks up."""
+
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file)
+        self.found: set[tuple[str, str]] = set()
+
+    def find_class(self, module: str, name: str) -> Any:
+        if self.proto < 3:
+            module, name = effective(module, name, 2)
+        self.found.add((module, name))
+        return super().find_class(module, name)
+
+
+@pytest.mark.parametrize("name", [name for name in BENIGN if name.startswith("pickle-")])
+def test_the_walk_sees_what_the_unpickler_looks_up(name: str, tmp_path: Path):
+    content = BENIGN[name](tmp_path).read_bytes()
+    recorder = Recorder(io.BytesIO(content))
+    recorder.load()
+    stream = walk(io.BytesIO(content), Budget(Limits()))
+    assert set(stream.globals) == recorder.found
+    assert stream.broken is None
+    assert stream.end == len(content)
+
+
+SEEDS = (
+    "pickle-arrays", "joblib-forest", "torch-state", "torch-legacy", "keras-plain.keras",
+    "numpy-a.npz", "onnx-weights", "safetensors", "gguf", "tarball", "text-gzip",
+)  # fmt: skip
+
+
+@settings(
+    deadline=None, max_examples=150, derandomize=True, suppress_health_check=list(HealthCheck)
+)
+@given(
+    st.sampled_from(SEEDS),
+    st.lists(st.tuples(st.floats(0, 0.9999), st.integers(0, 255)), max_size=12),
+    st.floats(0, 1),
+)
+def test_damaged_files_end_in_a_report(
+    tmp_path: Path, name: str, changes: list[tuple[float, int]], length: float
+):
+    """Nothing raises, nothing runs for ever; a part that is cut off is never clean."""
+    content = bytearray(_seed(name))
+    whole = len(content)
+    for at, value in changes:
+        content[int(at * whole)] = value
+    del content[max(32, int(length * whole)) :]
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    report = scan_path(path, limits=Limits(seconds=60))
+    assert report.parts
+    if len(content) < whole and not changes:
+        assert report.verdict is not Verdict.CLEAN
+
+
+@cache
+def _seed(name: str) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        return BENIGN[name](Path(folder)).read_bytes()
 
 
 LOADERS = {

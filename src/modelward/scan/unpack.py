@@ -49,6 +49,9 @@ def inflate(scanner: Scanner, raw: Blob, bits: int) -> tuple[IO[bytes], int, int
             charge(scanner, len(piece), size, used)
     except zlib.error:
         return out, size, crc, False
+    except LimitReachedError:
+        out.close()
+        raise
     return out, size, crc, engine.eof and not engine.unused_data
 
 
@@ -101,6 +104,9 @@ def unpack(scanner: Scanner, raw: Blob, kind: str) -> tuple[IO[bytes], int, str 
                 left = engine.unused_data if engine.eof else b""
     except (zlib.error, OSError, lzma.LZMAError, EOFError, ValueError) as error:
         return out, size, f"broken compressed data ({error})"
+    except LimitReachedError:
+        out.close()
+        raise
     return out, size, None if engine.eof else "the compressed data is cut off"
 
 
