@@ -120,6 +120,11 @@ LOADERS = {
     "stream-non-ascii-noise": "pickle.load(open(path, 'rb'))",
     "stream-joblib-raw-array": "pickle.load(open(path, 'rb'))",
     "stream-joblib-object-array": "__import__('joblib').load(path)",
+    **{
+        f"stream-joblib-{name}": "__import__('joblib').load(path)"
+        for name in ("flags", "size", "shape-twice", "alignment", "frame")
+    },
+    "stream-torch-from-bytes": "pickle.load(open(path, 'rb'))",
     "file-npy-objects": "__import__('numpy').load(path, allow_pickle=True)",
     "file-torch-zip": "__import__('torch').load(path, weights_only=False)",
     "file-gzip": "__import__('joblib').load(path)",

@@ -195,6 +195,17 @@ def test_width_of_arrays_as_numpy_counts_it(dtype: object, width: int | None):
         assert np.dtype(dtype).itemsize == width
 
 
+def test_dtypes_that_contradict_themselves():
+    from modelward.scan.pickle_walk import ContradictionError
+
+    plain = pickle.dumps(np.dtype([("a", "f4")]), 2)
+    for old, new in ((b"K\x04K\x01K\x10", b"K\x05K\x01K\x10"), (b"K\x10t", b"K\x11t")):
+        assert plain.count(old) == 1
+        stream = walk(io.BytesIO(plain.replace(old, new)), Budget(Limits()))
+        with pytest.raises(ContradictionError, match=r"another size|contradict its fields"):
+            width_of(stream.value)
+
+
 def test_roles_need_what_goes_with_them():
     assert roles(["m/data.pkl", "m/data/0", "m/version"])["m/data/0"] == "tensor"
     assert roles(["m/data/0", "m/version"]) == {}

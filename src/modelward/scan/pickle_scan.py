@@ -5,7 +5,7 @@ from typing import IO
 from modelward.scan.blob import Blob
 from modelward.scan.joblib_arrays import JoblibReader
 from modelward.scan.limits import UnreadableError
-from modelward.scan.pickle_values import Global, Group, Persistent
+from modelward.scan.pickle_values import Global, Group, Persistent, Raw
 from modelward.scan.pickle_walk import Stream, walk
 from modelward.scan.report import Level
 from modelward.scan.scanner import Item, Scanner
@@ -99,9 +99,18 @@ def _is_storage(persistent: Persistent) -> bool:
 
 def _nested(scanner: Scanner, item: Item, stream: Stream) -> None:
     """Pickles and archives in byte strings: something may load them later."""
+    loaded = {raw.offset for raw in stream.loaded if isinstance(raw, Raw)}
+    for number, raw in enumerate(stream.loaded):
+        if isinstance(raw, Raw):
+            blob = item.blob.window(raw.offset, raw.size)
+        else:
+            blob = Blob.of_bytes(raw)
+        scanner.scan(f"{item.path}!torch.load@{number}", blob, item.depth + 1)
     for count, raw in enumerate(stream.raw):
         if count >= MAX_NESTED:
             break
+        if raw.offset in loaded:
+            continue
         window = item.blob.window(raw.offset, raw.size)
         look_inside(scanner, item, window, f"{item.path}!bytes@{raw.offset}")
     for content in stream.encoded[:MAX_NESTED]:

@@ -26,7 +26,7 @@ from modelward.scan.pickle_values import (
 )
 from modelward.scan.report import Level
 
-__all__ = ["ARRAY_WRAPPER", "BrokenPickleError", "Stream", "walk"]
+__all__ = ["ARRAY_WRAPPER", "BrokenPickleError", "ContradictionError", "Stream", "walk"]
 
 MAX_NAME = 2**16
 MAX_LINE = 2**26
@@ -43,6 +43,7 @@ _LENGTH_BYTES = {
 _TEXTS = frozenset(
     "BINSTRING BINUNICODE BINUNICODE8 SHORT_BINSTRING SHORT_BINUNICODE STRING UNICODE".split()
 )
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _EMPTY = {"EMPTY_LIST": "list", "EMPTY_TUPLE": "tuple", "EMPTY_DICT": "dict", "EMPTY_SET": "set"}
 _FROM_MARK = {"LIST": "list", "TUPLE": "tuple", "DICT": "dict", "FROZENSET": "frozenset"}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
@@ -51,6 +52,10 @@ _RISKY_STATE = frozenset({"append", "extend", "add", "__setitem__"})
 
 class BrokenPickleError(Exception):
     """The unpickler would fail here."""
+
+
+class ContradictionError(BrokenPickleError):
+    """Two readers would read this differently; no honest program writes it."""
 
 
 @dataclass
@@ -77,6 +82,8 @@ class Stream:
     alarms: list[Alarm] = field(default_factory=list)
     raw: list[Raw] = field(default_factory=list)
     """Byte strings of at least ``MIN_RAW`` bytes."""
+    loaded: list[Raw | bytes] = field(default_factory=list)
+    """Bytes that are given to torch.load."""
     encoded: list[bytes] = field(default_factory=list)
     """Byte strings that protocols 0 to 2 write as text."""
     persistent: list[Persistent] = field(default_factory=list)
@@ -133,6 +140,7 @@ class _Machine:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
         self.protocol = 0
+        self.frame_end = 0
         self.at = self.stream.start
         self.opcode = "start"
 
@@ -173,7 +181,11 @@ class _Machine:
             self._group(_FROM_MARK[name], self.since_mark())
         elif name in _TUPLES:
             self._group("tuple", [self.pop() for _ in range(_TUPLES[name])][::-1])
-        elif name not in ("FRAME", "READONLY_BUFFER"):
+        elif name in _CONSTANTS:
+            self.push(_CONSTANTS[name])
+        elif name == "FRAME":
+            self.frame_end = self.file.tell() + argument
+        elif name != "READONLY_BUFFER":
             self.push(argument if isinstance(argument, int | Raw) else NUMBER)
 
     def _group(self, kind: str, items: list[Any]) -> None:
@@ -338,8 +350,19 @@ class _Machine:
         if isinstance(target, Call):
             target.state = state
             target.weight += weight(state)
-            if self.after_build and (made := self.after_build(target, self.file)) is not None:
-                self.stack[-1] = made
+            try:
+                self._finish(target)
+            except ContradictionError as error:
+                self.alarm("MW-PKL-008", Level.HIGH, str(error))
+                raise
+
+    def _finish(self, target: Call) -> None:
+        """What the loader does with a finished object beside unpickling it."""
+        if target.made_by(ARRAY_WRAPPER) and self.file.tell() < self.frame_end:
+            # joblib would read the array from behind the frame, and go on inside it
+            raise ContradictionError("an array in the middle of a frame")
+        if self.after_build and (made := self.after_build(target, self.file)) is not None:
+            self.stack[-1] = made
 
     def _check_state(self, group: Group) -> None:
         for key in group.items[::2]:
@@ -386,10 +409,38 @@ def _check_bytes(machine: _Machine, items: list[Any]) -> None:
         machine.alarm("MW-PKL-009", Level.MEDIUM, f"{size} bytes are allocated by one opcode")
 
 
+def _check_load(machine: _Machine, items: list[Any]) -> None:
+    """torch.load of the bytes that follow: they are scanned as the file that they are."""
+    value = items[0] if len(items) == 1 else None
+    if isinstance(value, Raw):
+        machine.stream.loaded.append(value)
+    elif isinstance(value, Call) and value.made_by("_codecs.encode"):
+        text = value.args.items[0] if isinstance(value.args, Group) and value.args.items else None
+        if isinstance(text, str):
+            machine.stream.loaded.append(text.encode("latin-1", "replace"))
+            return
+        machine._odd("_load_from_bytes with a text that is too long to follow")
+    else:
+        machine._odd("_load_from_bytes with bytes that are only made while loading")
+
+
+def _check_container(machine: _Machine, items: list[Any]) -> None:
+    value = items[0] if items else None
+    if isinstance(value, Call) and value.made_by("builtins.range"):
+        bounds = value.args.items if isinstance(value.args, Group) else []
+        if not all(isinstance(n, int) and abs(n) < 2**28 for n in bounds):
+            machine.alarm("MW-PKL-009", Level.MEDIUM, "a range is written out in full")
+
+
 _CHECKED: dict[str, Callable[[_Machine, list[Any]], None]] = {
     "copyreg._reconstructor": _check_reconstructor,
     "torch._tensor._rebuild_from_type_v2": _check_rebuild,
     "_codecs.encode": _check_encode,
+    "torch.storage._load_from_bytes": _check_load,
+    "builtins.list": _check_container,
+    "builtins.tuple": _check_container,
+    "builtins.set": _check_container,
+    "builtins.frozenset": _check_container,
     "builtins.bytes": _check_bytes,
     "builtins.bytearray": _check_bytes,
 }

@@ -31,6 +31,10 @@ RULES: dict[str, Rule] = {
     "MW-PKL-005": Rule(Level.HIGH, "A pickle changes a class or a method", _PICKLE),
     "MW-PKL-006": Rule(Level.HIGH, "A pickle uses the extension registry", _PICKLE),
     "MW-PKL-007": Rule(Level.MEDIUM, "A pickle refers to an object outside itself", _PICKLE),
+    "MW-PKL-008": Rule(
+        Level.HIGH, "An array in a pickle that two readers read differently",
+        (*_PICKLE, "CWE-436"),
+    ),
     "MW-PKL-009": Rule(Level.MEDIUM, "A pickle that fills memory", ("CWE-409", "OWASP-ML06")),
     "MW-PKL-010": Rule(Level.HIGH, "A second scanner calls the pickle malicious", _PICKLE),
     "MW-FMT-001": Rule(Level.LOW, "The name does not fit the content", ("CWE-434",)),

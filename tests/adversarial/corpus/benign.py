@@ -318,6 +318,7 @@ FILES: dict[str, Builder] = {
     "pickle-frame": partial(value, frame, "frame.pkl"),
     "pickle-arrays": partial(value, arrays, "arrays.pkl"),
     "pickle-values": partial(value, values, "values.pkl"),
+    "pickle-tensor": partial(value, lambda: {"w": torch.ones(3), "n": torch.nn.ReLU()}, "t.pkl"),
     "pickle-sparse": partial(value, sparse, "sparse.pkl"),
     "pickle-bytes": partial(value, lambda: [pickle.dumps([1, 2]), b"\x80\x04 no"], "nested.pkl"),
     **{

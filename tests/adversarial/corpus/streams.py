@@ -224,6 +224,82 @@ def joblib_wrapper(canary: Canary) -> bytes:
     ) + evil(canary)
 
 
+def wrapped(hidden: bytes, dtype: bytes, size: int, *, more: bytes = b"") -> bytes:
+    """joblib's wrapper of an array of ``size`` bytes, with foreign bytes where they belong."""
+    state = (
+        b"}(" + plain("subclass") + b"cnumpy\nndarray\n" + plain("shape") + plain((size,))
+        + plain("order") + plain("C") + plain("dtype") + dtype
+        + plain("allow_mmap") + plain(False) + more + b"u"
+    )  # fmt: skip
+    return b"\x80\x04cjoblib.numpy_pickle\nNumpyArrayWrapper\n)\x81" + state + b"b" + hidden
+
+
+def dtype(code: str, *state: object) -> bytes:
+    return called("numpy", "dtype", code, False, True) + plain(state) + b"b"
+
+
+SWALLOW = b"\x8e"
+"""BINBYTES8: a reader that takes it for an opcode loses as many bytes as follow it."""
+
+
+def swallowing(canary: Canary) -> bytes:
+    """A call that a reader skips who takes the nine bytes in front of it for opcodes."""
+    call = called("builtins", "eval", canary.python) + b"."
+    return SWALLOW + struct.pack("<Q", len(call)) + call
+
+
+def joblib_flags(canary: Canary) -> bytes:
+    """A dtype of numbers whose flags say objects: joblib unpickles where the values would be."""
+    inner = evil(canary)
+    size = len(inner)
+    kind = dtype(f"V{size}", 3, "|", None, None, None, size, 1, 63)
+    return wrapped(inner + b".", kind, 1)
+
+
+def joblib_size(canary: Canary) -> bytes:
+    """A dtype whose state gives it another size than its code."""
+    values = swallowing(canary)
+    kind = dtype(f"V{len(values)}", 3, "|", None, None, None, 9, 1, 0)
+    return wrapped(values + b".", kind, 1)
+
+
+def joblib_shape_twice(canary: Canary) -> bytes:
+    """The last of two shapes counts."""
+    values = swallowing(canary)
+    more = plain("shape") + plain((9,))
+    return wrapped(values + b".", plain(np.dtype("u1")), len(values), more=more)
+
+
+def joblib_alignment(canary: Canary) -> bytes:
+    """No alignment is not an alignment of nothing."""
+    call = called("builtins", "eval", canary.python) + b"."
+    skipped = bytes([len(call) + 10])
+    more = plain("numpy_array_alignment_bytes") + b"N"
+    values = skipped + b"\x00" * 8
+    return wrapped(values + call + b"0" * 20 + b".", plain(np.dtype("u1")), 9, more=more)
+
+
+def joblib_frame(canary: Canary) -> bytes:
+    """joblib reads an array from behind the frame and goes on inside it."""
+    call = called("builtins", "eval", canary.python) + b"."
+    content = wrapped(b"", plain(np.dtype("u1")), len(call))[2:]
+    frame = b"\x95" + struct.pack("<Q", len(content) + len(call))
+    return b"\x80\x04" + frame + content + call + b"N" * len(call)
+
+
+def torch_from_bytes(canary: Canary) -> bytes:
+    """A tensor's own way to be pickled: bytes for torch.load, here in the old format."""
+    import io
+
+    buffer = io.BytesIO()
+    torch.save(torch.ones(2), buffer, _use_new_zipfile_serialization=False)
+    parts = io.BytesIO(buffer.getvalue())
+    for _ in range(3):
+        pickle.load(parts)
+    inner = buffer.getvalue()[: parts.tell()] + evil(canary)
+    return stream(b"ctorch.storage\n_load_from_bytes\n", plain((inner,), 4), b"R", protocol=4)
+
+
 def torch_other_magic(canary: Canary) -> bytes:
     """PyTorch's old format whose first number is made by a call."""
     magic = called("builtins", "eval", "0x1950A86A20F9469CFC6C")
@@ -283,6 +359,12 @@ _STREAMS: dict[str, tuple[Callable[[Canary], bytes], str]] = {
     "joblib-object-array": (joblib_array, "m.joblib"),
     "joblib-raw-array": (joblib_hidden, "m.joblib"),
     "joblib-wrapper": (joblib_wrapper, "m.joblib"),
+    "joblib-flags": (joblib_flags, "m.joblib"),
+    "joblib-size": (joblib_size, "m.joblib"),
+    "joblib-shape-twice": (joblib_shape_twice, "m.joblib"),
+    "joblib-alignment": (joblib_alignment, "m.joblib"),
+    "joblib-frame": (joblib_frame, "m.joblib"),
+    "torch-from-bytes": (torch_from_bytes, "m.pkl"),
     "torch-other-magic": (torch_other_magic, "m.pt"),
     "torch-legacy": (torch_legacy, "m.pt"),
 }
