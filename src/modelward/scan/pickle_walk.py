@@ -26,7 +26,7 @@ from modelward.scan.pickle_values import (
 )
 from modelward.scan.report import Level
 
-__all__ = ["ARRAY_WRAPPER", "BrokenPickleError", "ContradictionError", "Stream", "walk"]
+__all__ = ["ARRAY_WRAPPER", "MAX_RAW", "BrokenPickleError", "ContradictionError", "Stream", "walk"]
 
 MAX_NAME = 2**16
 MAX_LINE = 2**26
@@ -97,6 +97,8 @@ class Stream:
 
 
 MIN_RAW = 4
+MAX_RAW = 100_000
+"""Byte strings of one stream that are looked into."""
 ARRAY_WRAPPER = "joblib.numpy_pickle.NumpyArrayWrapper"
 AfterBuild = Callable[[Call, IO[bytes]], Any]
 
@@ -217,7 +219,7 @@ class _Machine:
             self.file.seek(start + size)
             return NUMBER
         is_text = kind.startswith(("unicode", "string"))
-        if not kind.startswith("unicode") and size >= MIN_RAW:
+        if not kind.startswith("unicode") and MIN_RAW <= size and len(self.stream.raw) <= MAX_RAW:
             self.stream.raw.append(Raw(start, size))
         if not is_text or size > MAX_TEXT:
             self.file.seek(start + size)
@@ -399,7 +401,7 @@ def _check_rebuild(machine: _Machine, items: list[Any]) -> None:
 def _check_encode(machine: _Machine, items: list[Any]) -> None:
     if len(items) != 2 or items[1] not in ("latin1", "latin-1"):
         machine._odd("_codecs.encode with another codec than latin1")
-    elif isinstance(items[0], str):
+    elif isinstance(items[0], str) and len(machine.stream.encoded) <= MAX_RAW:
         machine.stream.encoded.append(items[0].encode("latin-1", "replace"))
 
 

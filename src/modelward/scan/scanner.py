@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from modelward._version import __version__
 from modelward.data import is_litter
@@ -74,7 +74,7 @@ class Item:
     @property
     def name(self) -> str:
         """File name without folders."""
-        return PurePosixPath(self.path.rsplit("!", 1)[-1]).name
+        return self.path.rpartition("!")[2].rpartition("/")[2]
 
 
 _NOTHING = Blob.of_bytes(b"")
@@ -145,7 +145,7 @@ class Scanner:
             return _BY_NAME[item.name]
         found = sniff(item.blob, item.name)
         if found in ("text", "unknown", "json", "yaml", "source"):
-            named = PurePosixPath(item.name).suffix.lower() in (".pkl", ".pickle", ".joblib")
+            named = _suffix(item.name) in (".pkl", ".pickle", ".joblib")
             return "pickle" if named or is_pickle_text(item.blob, self.budget) else found
         return found
 
@@ -170,7 +170,7 @@ class Scanner:
             item.skips.append(f"no reader for this format ({item.format})")
 
     def _check_name(self, item: Item) -> None:
-        expected = _EXPECTED.get(PurePosixPath(item.name).suffix.lower())
+        expected = _EXPECTED.get(_suffix(item.name))
         if item.role or expected is None or item.format in expected:
             return
         if item.format == "unknown":
@@ -223,8 +223,14 @@ class Scanner:
         )
 
 
+def _suffix(name: str) -> str:
+    """Lower-case extension with its dot, or the empty text."""
+    stem, dot, last = name.rpartition(".")
+    return f".{last.lower()}" if dot and stem else ""
+
+
 def _part(item: Item, found: bool, beside: dict[str, Item]) -> Part:
-    if item.path in beside and item.format == "unknown":
+    if item.path in beside and item.format == "unknown" and not item.errors:
         return Part(item.path, "tensor", Outcome.FINDING if found else Outcome.PASSED)
     outcome = (
         Outcome.ERROR
