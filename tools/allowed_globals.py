@@ -39,7 +39,6 @@ CALLABLE = {
     "copyreg": "__newobj__ __newobj_ex__ _reconstructor",
     "datetime": "date datetime time timedelta timezone",
     "decimal": "Decimal",
-    "fractions": "Fraction",
     "_codecs": "encode",
     "pathlib": "Path PosixPath PurePath PurePosixPath PureWindowsPath WindowsPath",
     "pathlib._local": "PosixPath PurePosixPath PureWindowsPath WindowsPath",

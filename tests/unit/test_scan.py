@@ -223,6 +223,21 @@ def test_names_that_stay():
     assert not any(map(bad_name, ["a/b.c", "..a", "a..b", ".hidden", "a b"]))
 
 
+def test_names_cannot_write_to_the_terminal(tmp_path: Path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("\x1b]0;x\x07\u202efdp.pkl", pickle.dumps(Evil()))
+    import os
+
+    (tmp_path / os.fsdecode(b"\xff.pkl")).write_bytes(pickle.dumps(Evil()))
+    report = scan_path(tmp_path)
+    text = repr([finding.location for finding in report.findings])
+    assert len(report.findings) >= 2
+    for finding in report.findings:
+        assert finding.location.isprintable()
+        finding.location.encode("utf-8")
+    assert "u001b" in text and "udcff" in text
+
+
 def test_gate(tmp_path: Path):
     evil = scan_path(write(tmp_path / "m.pkl", pickle.dumps(Evil())))
     with pytest.raises(AssessmentError, match=r"got MW-PKL-001 \(critical\) at m\.pkl, byte \d+"):

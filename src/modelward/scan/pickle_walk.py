@@ -252,8 +252,9 @@ class _Machine:
 
     def _line(self, limit: int = MAX_NAME) -> str:
         line = self.file.readline(limit)
-        if not line.endswith(b"\n"):
+        if len(line) == limit:
             raise BrokenPickleError("a line without end")
+        # at the end of the file Python's own unpickler, which joblib uses, cuts off any byte
         try:
             return line[:-1].decode("utf-8")
         except UnicodeDecodeError:
@@ -484,9 +485,9 @@ def _stack_global(machine: _Machine, _: Any) -> None:
 
 
 def _inst(machine: _Machine, names: tuple[str, str]) -> None:
-    args = Group("tuple", machine.since_mark())
-    machine.name(*names)
-    machine.call(machine.pop(), args)
+    machine.name(*names)  # first, as Python's own unpickler does
+    function = machine.pop()
+    machine.call(function, Group("tuple", machine.since_mark()))
 
 
 def _obj(machine: _Machine, _: Any) -> None:

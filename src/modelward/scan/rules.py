@@ -82,7 +82,7 @@ RULES: dict[str, Rule] = {
     "MW-TS-001": Rule(Level.MEDIUM, "TorchScript that reaches out of the model", ("CWE-94",)),
     "MW-COD-001": Rule(Level.INFO, "Program code: it may only run in the sandbox", ("CWE-94",)),
     "MW-YML-001": Rule(Level.HIGH, "YAML that makes Python objects", ("CWE-502",)),
-    "MW-XML-001": Rule(Level.MEDIUM, "XML with entities of its own", ("CWE-611", "CWE-776")),
+    "MW-XML-001": Rule(Level.MEDIUM, "XML with a document type of its own", ("CWE-611", "CWE-776")),
     "MW-TPL-001": Rule(
         Level.HIGH, "A chat template that reaches into Python", ("CWE-1336", "CVE-2024-34359")
     ),

@@ -14,7 +14,7 @@ from modelward.domain import InvalidInputError
 from modelward.scan.blob import Blob
 from modelward.scan.limits import Budget, Limits, UnreadableError
 from modelward.scan.lookalike import is_pickle_text, names_that_do_harm
-from modelward.scan.report import Finding, Level, Outcome, Part, ScanReport
+from modelward.scan.report import Finding, Level, Outcome, Part, ScanReport, printable
 from modelward.scan.rules import RULES
 from modelward.scan.sniff import is_zip_tail, sniff
 
@@ -34,6 +34,7 @@ _READERS = {
 }  # fmt: skip
 _PASSED = frozenset({"empty", "image", "xgboost_ubj", "tf_checkpoint_index", "protobuf"})
 _UNREADABLE = {
+    "pbtxt": "graphs in text form are not read; save them in binary form",
     "7z": "7z archives are not read; unpack it and scan the files",
     "rar": "rar archives are not read; unpack it and scan the files",
     "lz4": "lz4 streams are not read; save without compression or with zlib",
@@ -70,6 +71,9 @@ class Item:
     format: str = "unknown"
     errors: list[str] = field(default_factory=list)
     skips: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.path = printable(self.path)
 
     @property
     def name(self) -> str:
@@ -112,8 +116,8 @@ class Scanner:
         """Report something that should not be there; the same again is reported once."""
         known = RULES[rule]
         found = Finding(
-            rule, level or known.level, item.path, reason[:500], offset,
-            where[:120] if where else None, (*known.references, *also),
+            rule, level or known.level, item.path, printable(reason[:500]), offset,
+            printable(where[:120]) if where else None, (*known.references, *also),
         )  # fmt: skip
         if len(self.findings) < 10_000:
             self.findings.setdefault((rule, item.path, reason, where), found)
@@ -143,6 +147,8 @@ class Scanner:
         """The format by content, or by name where the loader goes by that name alone."""
         if item.name in _BY_NAME:
             return _BY_NAME[item.name]
+        if item.name.endswith(".pbtxt"):
+            return "pbtxt"
         found = sniff(item.blob, item.name)
         if found in ("text", "unknown", "json", "yaml", "source"):
             named = _suffix(item.name) in (".pkl", ".pickle", ".joblib")
@@ -241,7 +247,8 @@ def _part(item: Item, found: bool, beside: dict[str, Item]) -> Part:
         if item.skips
         else Outcome.PASSED
     )
-    return Part(item.path, item.format, outcome, (*item.errors, *item.skips))
+    reasons = tuple(map(printable, (*item.errors, *item.skips)))
+    return Part(item.path, item.format, outcome, reasons)
 
 
 def scan_path(path: Path, *, limits: Limits | None = None) -> ScanReport:

@@ -40,6 +40,17 @@ def disguised(folder: Path, canary: Canary) -> Path:
     return target
 
 
+def as_text(folder: Path, canary: Canary) -> Path:
+    """TensorFlow also loads a SavedModel in text form."""
+    target = folder / "saved"
+    target.mkdir()
+    graph = f'graph_def {{ node {{ name: "n" op: "WriteFile" device: "{canary.file}" }} }}'
+    (target / "saved_model.pbtxt").write_text(
+        f"saved_model_schema_version: 1 meta_graphs {{ {graph} }}"
+    )
+    return target
+
+
 def print_to_file(folder: Path, canary: Canary) -> Path:
     value = m.content(2, f"file://{canary.file}")
     attribute = m.content(5, m.content(1, "output_stream") + m.content(2, value))
@@ -83,6 +94,9 @@ LITERAL = m.tf_graph(
     m.tf_node("path", "Const"), m.tf_node("n", "Const"), m.tf_node("s", "SaveV2", "path", "n", "n")
 )
 OUTSIDE = m.content(6, m.content(2, "../../../etc/passwd"))
+TWICE = m.onnx_tensor([2], "../x") + m.content(
+    13, m.content(1, "location") + m.content(2, "weights")
+)
 SUBGRAPH = m.content(
     5, m.content(1, "then_branch") + m.content(6, m.content(1, m.onnx_node("Evil", "evil.ops")))
 )
@@ -98,6 +112,7 @@ FILES: dict[str, Builder] = {
         )
     },
     "savedmodel-disguised": disguised,
+    "savedmodel-as-text": as_text,
     "savedmodel-print-to-file": print_to_file,
     "savedmodel-literal-path": saved(LITERAL),
     "savedmodel-asset-outside": saved(m.tf_graph(m.tf_node("c", "NoOp")), OUTSIDE),
@@ -114,6 +129,7 @@ FILES: dict[str, Builder] = {
     "onnx-absolute": _file(
         "m.onnx", m.onnx_model(m.onnx_node("Relu"), tensors=(m.onnx_tensor([2], "/etc/passwd"),))
     ),
+    "onnx-two-places": _file("m.onnx", m.onnx_model(m.onnx_node("Relu"), tensors=(TWICE,))),
     "onnx-data-missing": _file(
         "m.onnx", m.onnx_model(m.onnx_node("Relu"), tensors=(m.onnx_tensor([2], "weights"),))
     ),
@@ -134,6 +150,10 @@ FILES: dict[str, Builder] = {
         "m.gguf", gguf("{{ ''.__class__.__mro__[1].__subclasses__() }}")
     ),
     "yaml-objects": _file("conf.yaml", b"a: !!python/object/apply:os.system ['true']\n"),
+    "yaml-tag": _file("c.yml", b"%TAG !p! tag:yaml.org,2002:python/\n---\na: !p!name:os.system\n"),
+    "xml-outside": _file(
+        "m.pmml", b'<?xml version="1.0"?><!DOCTYPE PMML SYSTEM "http://127.0.0.1/x.dtd"><PMML/>'
+    ),
     "xml-entities": _file(
         "m.pmml", b'<?xml version="1.0"?>\n<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]><PMML/>'
     ),
