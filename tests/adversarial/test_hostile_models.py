@@ -20,8 +20,8 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 import keras
 
 from modelward.domain import AssessmentError
+from modelward.scan import check_config, parse_config
 from modelward.targets import load_keras
-from modelward.targets.keras_config import check_config, parse_config
 
 L = keras.layers
 SHAPE = (4, 3, 1)

@@ -26,6 +26,7 @@ _COMMANDS = (
     "gc",
     "backup",
     "assess",
+    "scan",
     "demo",
     "siem",
     "doctor",

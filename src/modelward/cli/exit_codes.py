@@ -1,4 +1,4 @@
-"""Exit codes of the commands that assess a model, in one place."""
+"""Exit codes of the commands that assess or scan a model, in one place."""
 
 from enum import IntEnum
 
@@ -28,7 +28,8 @@ class ExitCode(IntEnum):
     """Nothing was assessed: options, files, ids or keys were refused."""
     INCOMPLETE = 3
     """No result, or part of it is missing: the job failed, the connection was lost, the command
-    was interrupted, or a defence that was due was not made."""
+    was interrupted, or a defence that was due was not made. For ``scan``: something could not be
+    read, whatever else was found."""
 
 
 _REFUSED = (

@@ -10,6 +10,7 @@ from modelward.data.models import (
     extract_model,
     model_in,
 )
+from modelward.data.names import is_litter
 
 __all__ = [
     "ArchiveListing",
@@ -21,6 +22,7 @@ __all__ = [
     "check_image_extraction",
     "extract_model",
     "inspect_archive",
+    "is_litter",
     "load_images",
     "model_in",
 ]

@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import IO, Any
 
 from modelward.domain import AssessmentError
-from modelward.targets.keras_config import MAX_CONFIG_BYTES, check_config, parse_config
+from modelward.scan import (
+    MAX_CONFIG_BYTES,
+    MAX_HDF5_BYTES,
+    check_config,
+    check_hdf5,
+    parse_config,
+)
 
 __all__ = ["open_model"]
 
-MAX_HDF5_OBJECTS = 100_000
-MAX_HDF5_DEPTH = 64
-MAX_HDF5_BYTES = 4 * 2**30
 HDF5_ALLOWANCE = 100 * 2**20
 MAX_RATIO = 200
-_FILTERS = frozenset({1, 2, 3, 32000})
-"""deflate, shuffle, fletcher32, lzf; any other would load a plug-in library."""
 
 
 def open_model(path: Path) -> Any:
@@ -50,7 +51,7 @@ def _open_h5(path: Path) -> Any:
     import h5py
 
     with _reading(), h5py.File(path, "r") as file:
-        _check_hdf5(file, path.stat().st_size)
+        check_hdf5(file, path.stat().st_size)
         raw = file.attrs.get("model_config")
     if raw is None:
         raise AssessmentError(
@@ -91,7 +92,7 @@ def _open_keras(path: Path) -> Any:
         if not h5py.is_hdf5(weights):
             raise AssessmentError("model: expected HDF5 weights in the .keras file; got none")
         with _reading(), h5py.File(weights, "r") as file:
-            _check_hdf5(file, weights.stat().st_size)
+            check_hdf5(file, weights.stat().st_size)
         keras = _keras()
         with _loading():
             model = keras.saving.deserialize_keras_object(_translated(config), safe_mode=True)
@@ -175,60 +176,3 @@ class _unzipping(_reading):
     """Turns any failure of the zip reader into one message."""
 
     text = "model: expected a readable .keras file"
-
-
-def _check_hdf5(file: Any, length: int) -> None:
-    """Refuse links out of the file, plug-in filters and contents larger than the file can hold.
-
-    Raises:
-        AssessmentError: The message names the object.
-    """
-    import h5py
-
-    total, seen = 0, set()
-    pending = [(file, "", 0)]
-    while pending:
-        group, prefix, depth = pending.pop()
-        for name in group:
-            where = f"{prefix}/{name}"
-            link = group.get(name, getlink=True)
-            if not isinstance(link, h5py.HardLink):
-                raise _hdf5(where, "a link to another object or file")
-            node = group.get(name)
-            address = h5py.h5o.get_info(node.id).addr
-            if address in seen:
-                continue
-            seen.add(address)
-            if len(seen) > MAX_HDF5_OBJECTS or depth > MAX_HDF5_DEPTH:
-                raise _hdf5(where, "more or deeper objects than a model has")
-            if isinstance(node, h5py.Group):
-                pending.append((node, where, depth + 1))
-            elif isinstance(node, h5py.Dataset):
-                total += _check_dataset(node, where)
-            else:
-                raise _hdf5(where, "neither a group nor a dataset")
-    if total > min(MAX_HDF5_BYTES, HDF5_ALLOWANCE + MAX_RATIO * length):
-        raise AssessmentError(
-            f"model: expected weights that fit the file of {length} bytes; got {total} declared"
-        )
-
-
-def _check_dataset(node: Any, where: str) -> int:
-    """Bytes of a dataset, where it is a plain one."""
-    plan = node.id.get_create_plist()
-    if node.external or plan.get_external_count():
-        raise _hdf5(where, "data stored in another file")
-    if node.is_virtual:
-        raise _hdf5(where, "a virtual dataset")
-    if node.dtype.kind not in "fiub":
-        raise _hdf5(where, f"values of type {node.dtype}")
-    used = {plan.get_filter(i)[0] for i in range(plan.get_nfilters())}
-    if not used <= _FILTERS:
-        raise _hdf5(where, f"the filter {min(used - _FILTERS)}")
-    return int(node.size or 0) * int(node.dtype.itemsize)
-
-
-def _hdf5(where: str, what: str) -> AssessmentError:
-    return AssessmentError(
-        f"model: expected plain weights in the HDF5 file; got {what} at {where[:120]!r}"
-    )

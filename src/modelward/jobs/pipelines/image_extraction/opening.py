@@ -3,17 +3,22 @@
 from modelward.data import ModelKind, extract_model
 from modelward.domain import Access, AssessmentError, ModelwardError
 from modelward.jobs.pipeline import StageContext
+from modelward.scan import ScanReport, require_readable
 from modelward.targets import Exchange, KerasModel, SandboxedModel, load_keras, open_sandboxed
 
 __all__ = ["open_target"]
 
 
-def open_target(context: StageContext) -> KerasModel | SandboxedModel:
+def open_target(context: StageContext, scanned: ScanReport) -> KerasModel | SandboxedModel:
     """Make the target from the stored archive; may be called again in another process.
 
+    Args:
+        context: Of the stage at work.
+        scanned: What the scan of the archive said.
+
     Raises:
-        AssessmentError: The model does not load or does not fit the payload, or shows labels only
-            where the attacker is to see probabilities.
+        AssessmentError: The scan could not read a part, the model does not load or does not fit
+            the payload, or shows labels only where the attacker is to see probabilities.
     """
     config = context.config
     folder = context.workdir / "model"
@@ -24,6 +29,8 @@ def open_target(context: StageContext) -> KerasModel | SandboxedModel:
         )
     except ModelwardError as error:
         raise AssessmentError(error.message) from error
+    # After the archive's own reader, whose messages are clearer.
+    require_readable(scanned)
     shape, classes = config.input_shape, config.number_of_classes
     found = unpacked.found
     context.progress(0.4, "Loading the model")

@@ -10,6 +10,7 @@ from modelward.jobs.pipelines.image_extraction import artifacts, measures
 from modelward.jobs.pipelines.image_extraction.opening import open_target
 from modelward.jobs.pipelines.image_extraction.resuming import AttackNotes
 from modelward.jobs.pipelines.image_extraction.state import Assessment, Labels, Model
+from modelward.scan import require_harmless, scan_path
 from modelward.scoring import defense_due
 from modelward.targets import BudgetedTarget
 
@@ -20,9 +21,13 @@ SEED_SHARE = 0.5
 
 
 def explore_model(context: StageContext, state: Assessment) -> None:
-    """Open the model safely and hold its shape against the payload."""
+    """Scan the model, open it safely and hold its shape against the payload."""
+    context.progress(0.05, "Scanning the model file")
+    scanned = scan_path(context.inputs["model"])
+    require_harmless(scanned)
     context.progress(0.1, "Reading the model file")
-    state.model = open_target(context)
+    state.model = open_target(context, scanned)
+    state.notes.append(f"The model file was scanned before it was opened: {scanned.summary()}.")
     state.notes.extend(state.model.notes)
 
 

@@ -1,0 +1,210 @@
+"""TensorFlow graphs: which operations they hold, in the main graph and in every function.
+
+An op is judged by a list of harmless ones; what is not on it is unknown and suspicious, and what
+runs Python, or reaches files or the network, is named as such. Fields: tensorflow/core/protobuf/
+saved_model.proto, meta_graph.proto, saved_object_graph.proto and tensorflow/core/framework.
+"""
+
+import json
+import re
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+
+from modelward.scan.keras_scan import scan_config
+from modelward.scan.limits import UnreadableError
+from modelward.scan.places import bad_name
+from modelward.scan.protobuf import BYTES, Field, Message
+from modelward.scan.scanner import Item, Scanner
+
+__all__ = ["read"]
+
+MAX_METADATA = 16 * 2**20
+_DANGEROUS = re.compile(
+    r".*(PyFunc|Rpc|DataService|Reader|Summary\w*Writer|TensorRT|TRTEngine|Library).*|IO>.*"
+    r"|(Read|Write)File|MatchingFiles|Remote\w*|_?(Host)?(Send|Recv)|Print|FileSystem\w*|ImportEvent"
+    r"|(Experimental)?(TextLine|TFRecord|FixedLengthRecord|Sql|LMDB|CSV|MatchingFiles|Save|Load)"
+    r"Dataset\w*|DatasetToTFRecord|(Save|Restore)(Slices?)?|LoadAndRemapMatrix|Debug\w*|DumpTensor"
+    r"|(De|En)codeProto\w*|ImmutableConst|SaveDataset\w*|\w*Snapshot\w*|_XlaHostCompute\w*"
+)
+_CHECKPOINT = {"SaveV2": 0, "RestoreV2": 0, "MergeV2Checkpoints": 1}
+"""Which input of a checkpoint op is the path."""
+_TABLES = frozenset({"InitializeTableFromTextFile", "InitializeTableFromTextFileV2"})
+
+
+@dataclass
+class _Graph:
+    """Nodes of one graph or function, as far as a path can be followed through them."""
+
+    place: str
+    operators: dict[str, str] = field(default_factory=dict)
+    inputs: dict[str, list[str]] = field(default_factory=dict)
+
+
+@cache
+def _allowed() -> frozenset[str]:
+    text = files("modelward.scan").joinpath("data/allowed_ops.txt").read_text("utf-8")
+    return frozenset(line for line in text.splitlines() if not line.startswith("#"))
+
+
+def read(scanner: Scanner, item: Item) -> None:
+    """Walk a SavedModel, a frozen graph, or the Keras metadata beside a SavedModel."""
+    message = Message(item.blob, 0, item.blob.size, scanner.budget)
+    if item.format == "keras_metadata":
+        _keras_metadata(scanner, item, message)
+    elif item.format == "graphdef":
+        _graph(scanner, item, message)
+    else:
+        for one in message.fields():
+            if one.number == 2:
+                _meta_graph(scanner, item, message.child(one))
+
+
+def _meta_graph(scanner: Scanner, item: Item, meta: Message) -> None:
+    for one in meta.fields():
+        if one.number == 2:
+            _graph(scanner, item, meta.child(one))
+        elif one.number == 6:
+            _asset(scanner, item, meta.child(one))
+        elif one.number == 7:
+            _objects(scanner, item, meta.child(one))
+
+
+def _graph(scanner: Scanner, item: Item, graph: Message) -> None:
+    functions: set[str] = set()
+    graphs = [_Graph("graph")]
+    for one in graph.fields():
+        if one.number == 1:
+            _node(scanner, item, graph.child(one), graphs[0])
+        elif one.number == 2:
+            library = graph.child(one)
+            for inner in library.fields():
+                if inner.number == 1:
+                    found = _function(scanner, item, library.child(inner))
+                    functions.add(found.place.removeprefix("function "))
+                    graphs.append(found)
+    for found in graphs:
+        _judge(scanner, item, found, functions)
+
+
+def _function(scanner: Scanner, item: Item, function: Message) -> _Graph:
+    found = _Graph("function ?")
+    for one in function.fields():
+        if one.number == 1:
+            signature = function.child(one)
+            for inner in signature.fields():
+                if inner.number == 1:
+                    found.place = f"function {signature.text(inner)}"
+        elif one.number == 3:
+            _node(scanner, item, function.child(one), found)
+    return found
+
+
+def _node(scanner: Scanner, item: Item, node: Message, graph: _Graph) -> None:
+    name = operator = ""
+    inputs: list[str] = []
+    for one in node.fields():
+        if one.number == 1:
+            name = node.text(one)
+        elif one.number == 2:
+            operator = node.text(one)
+        elif one.number == 3:
+            inputs.append(node.text(one))
+        elif one.number == 5 and operator == "PrintV2":
+            _print(scanner, item, node.child(one), f"{graph.place}, node {name}")
+    graph.operators[name] = operator
+    graph.inputs[name] = [text for text in inputs if not text.startswith("^")]
+
+
+def _print(scanner: Scanner, item: Item, entry: Message, where: str) -> None:
+    """PrintV2 writes to the address in its attribute ``output_stream``."""
+    key, stream = "", ""
+    for one in entry.fields():
+        if one.number == 1:
+            key = entry.text(one)
+        elif one.number == 2:
+            value = entry.child(one)
+            stream = "".join(value.text(x) for x in value.fields() if x.number == 2)
+    if key == "output_stream" and stream not in ("stdout", "stderr") and "log(" not in stream:
+        scanner.finding(item, "MW-TF-001", f"PrintV2 writes to {stream!r:.100}", where=where)
+
+
+def _judge(scanner: Scanner, item: Item, graph: _Graph, functions: set[str]) -> None:
+    for name, operator in graph.operators.items():
+        where = f"{graph.place}, node {name}"
+        if _DANGEROUS.fullmatch(operator):
+            reason = f"op {operator!r:.60}, which runs code or reaches files or the network"
+            scanner.finding(item, "MW-TF-001", reason, where=where)
+        elif operator in _TABLES:
+            scanner.finding(item, "MW-TF-005", f"op {operator!r} reads a file", where=where)
+        elif operator not in _allowed() and operator not in functions and operator != "PrintV2":
+            scanner.finding(
+                item, "MW-TF-002", f"op {operator!r:.60}, which is not known", where=where
+            )
+        if operator in _CHECKPOINT and _is_literal(graph, name, _CHECKPOINT[operator]):
+            reason = f"{operator} with a path that is written into the graph"
+            scanner.finding(item, "MW-TF-003", reason, where=where)
+
+
+def _is_literal(graph: _Graph, name: str, index: int) -> bool:
+    """Whether an input comes from constants alone, not from what the loader feeds in."""
+    inputs = graph.inputs.get(name, [])
+    if index >= len(inputs):
+        return False
+    pending, seen = [inputs[index]], set()
+    while pending:
+        source = pending.pop().partition(":")[0]
+        if source in seen:
+            continue
+        seen.add(source)
+        operator = graph.operators.get(source)
+        if operator is None or operator.startswith("Placeholder") or operator == "VarHandleOp":
+            return False
+        pending += graph.inputs[source]
+        if len(seen) > 10_000:
+            return True
+    return True
+
+
+def _asset(scanner: Scanner, item: Item, asset: Message) -> None:
+    for one in asset.fields():
+        if one.number == 2 and (reason := bad_name(asset.text(one))):
+            scanner.finding(item, "MW-TF-004", f"asset {asset.text(one)!r:.100} has {reason}")
+
+
+def _objects(scanner: Scanner, item: Item, graph: Message) -> None:
+    """Keras wrote its layers into the object graph before it had a file of their own."""
+    for one in graph.fields():
+        if one.number == 1:
+            node = graph.child(one)
+            for inner in node.fields():
+                if inner.number == 4 and inner.wire == BYTES:
+                    user = node.child(inner)
+                    parts = {x.number: x for x in user.fields() if x.wire == BYTES}
+                    _layer(scanner, item, user, parts.get(1), parts.get(3))
+
+
+def _keras_metadata(scanner: Scanner, item: Item, message: Message) -> None:
+    for one in message.fields():
+        if one.number == 1:
+            node = message.child(one)
+            parts = {x.number: x for x in node.fields() if x.wire == BYTES}
+            _layer(scanner, item, node, parts.get(4), parts.get(5))
+
+
+def _layer(
+    scanner: Scanner, item: Item, node: Message, kind: Field | None, metadata: Field | None
+) -> None:
+    if kind is None or metadata is None or not node.text(kind).startswith("_tf_keras"):
+        return
+    if metadata.value > MAX_METADATA:
+        raise UnreadableError(f"metadata of a layer with {metadata.value} bytes")
+    text = node.data(metadata, MAX_METADATA)
+    if not text:
+        return
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UnreadableError(f"metadata of a layer is no readable JSON ({error})") from None
+    if isinstance(value, dict):
+        scan_config(scanner, item, value)
