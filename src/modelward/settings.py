@@ -1,12 +1,13 @@
 """One frozen settings object for the service: defaults < file < environment < flags."""
 
 import ipaddress
+import json
 import os
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -21,6 +22,18 @@ __all__ = ["Settings", "load_settings", "show_settings", "shown_settings"]
 
 _GIB = 1024**3
 _CONFIG_VARIABLE = "MODELWARD_CONFIG"
+
+
+def _listed(value: Any) -> Any:
+    """A list in the environment: with commas, or as JSON."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return json.loads(value)
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+Texts = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 
 
 class Settings(BaseSettings):
@@ -105,7 +118,7 @@ class Settings(BaseSettings):
     """Sustained rate of wrong organisation ids, keys and link tokens of one address."""
     failure_burst: int = Field(default=30, ge=1)
     """Failures of one address that may come at once before the rate counts."""
-    trusted_proxies: tuple[str, ...] = ()
+    trusted_proxies: Texts = ()
     """Addresses or networks of proxies whose X-Forwarded-For names the client; none by default."""
     connections_per_address: int = Field(default=128, ge=1)
     """Open connections of one address; those of trusted proxies are not counted."""
@@ -123,7 +136,7 @@ class Settings(BaseSettings):
     """Free space on the disk of the data folder below which /readyz says no."""
     metrics_token: SecretStr | None = None
     """Bearer token for /metrics; without one only this machine may read them."""
-    outbound_allow: tuple[str, ...] = ()
+    outbound_allow: Texts = ()
     """Hosts and networks that requests of the service itself may reach although they are private
     (see ``modelward.netguard``)."""
     log_format: Literal["text", "json"] = "text"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from modelward.domain import AssessmentError
-from modelward.jobs.pipelines.image_extraction import stages
+from modelward.jobs.pipelines.image_extraction import opening, stages
 
 
 class Evil:
@@ -22,9 +22,18 @@ class Evil:
 def explore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run the stage on an archive of the given members; loading is noted, not done."""
     loaded: list[Path] = []
-    monkeypatch.setattr(stages, "load_keras", lambda path, **_: loaded.append(path))
+
+    def load(path: Path, **_: Any) -> SimpleNamespace:
+        loaded.append(path)
+        return SimpleNamespace(notes=[])
+
+    monkeypatch.setattr(opening, "load_keras", load)
     config = SimpleNamespace(
-        input_shape=(4, 3, 1), number_of_classes=3, normalize_data=True, color_space=None
+        input_shape=(4, 3, 1),
+        number_of_classes=3,
+        normalize_data=True,
+        color_space=None,
+        encryption_strategy=0,
     )
     state = SimpleNamespace(config=config, notes=[], loaded=loaded)
 
@@ -34,7 +43,10 @@ def explore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             for name, content in members.items():
                 archive.writestr(name, content)
         context = SimpleNamespace(
-            inputs={"model": path}, workdir=tmp_path, progress=lambda share, text: None
+            config=config,
+            inputs={"model": path},
+            workdir=tmp_path,
+            progress=lambda share, text: None,
         )
         stages.explore_model(context, state)  # type: ignore[arg-type]
         return state
