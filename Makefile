@@ -81,7 +81,7 @@ check: setup-dev
 	$(BIN)/lint-imports --no-cache
 
 test: setup-dev tensorflow vendor sandbox check
-	MODELWARD_REQUIRE_ENVS=1 $(BIN)/pytest $(PYTEST_ARGS)
+	MODELWARD_REQUIRE_ENVS=1 $(if $(CI),MODELWARD_REQUIRE_SANDBOX=1) $(BIN)/pytest $(PYTEST_ARGS)
 
 chaos: setup-dev
 	$(BIN)/python tests/chaos/chaos_driver.py $(CHAOS_ARGS)
