@@ -22,7 +22,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from modelward.scan.limits import Budget, Limits
-from modelward.scan.pickle_walk import Stream, walk
+from modelward.scan.pickle_stream import Stream
+from modelward.scan.pickle_walk import walk
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 TARGET = Path(__file__).parents[1] / "src/modelward/scan/data/allowed_globals.txt"

@@ -196,7 +196,7 @@ def test_width_of_arrays_as_numpy_counts_it(dtype: object, width: int | None):
 
 
 def test_dtypes_that_contradict_themselves():
-    from modelward.scan.pickle_walk import ContradictionError
+    from modelward.scan.pickle_stream import ContradictionError
 
     plain = pickle.dumps(np.dtype([("a", "f4")]), 2)
     for old, new in ((b"K\x04K\x01K\x10", b"K\x05K\x01K\x10"), (b"K\x10t", b"K\x11t")):

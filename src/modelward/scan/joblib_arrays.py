@@ -8,13 +8,9 @@ error.
 import math
 from typing import IO, Any
 
+from modelward.scan.pickle_stream import ARRAY_WRAPPER, BrokenPickleError, ContradictionError
 from modelward.scan.pickle_values import NUMBER, Call, Group
-from modelward.scan.pickle_walk import (
-    ARRAY_WRAPPER,
-    BrokenPickleError,
-    ContradictionError,
-    walk,
-)
+from modelward.scan.pickle_walk import walk
 from modelward.scan.scanner import Item, Scanner
 
 __all__ = ["JoblibReader", "width_of"]

@@ -5,8 +5,9 @@ from typing import IO
 from modelward.scan.blob import Blob
 from modelward.scan.joblib_arrays import JoblibReader
 from modelward.scan.limits import UnreadableError
+from modelward.scan.pickle_stream import MAX_RAW, Stream
 from modelward.scan.pickle_values import Global, Group, Persistent, Raw
-from modelward.scan.pickle_walk import MAX_RAW, Stream, walk
+from modelward.scan.pickle_walk import walk
 from modelward.scan.report import Level
 from modelward.scan.scanner import Item, Scanner
 from modelward.scan.second_opinion import ask_fickling
