@@ -75,8 +75,8 @@ quick: setup
 	$(BIN)/modelward demo mnist --quick $(DEMO_ARGS)
 
 check: setup-dev
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks tools
+	$(BIN)/ruff format --check src tests benchmarks tools
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
