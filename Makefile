@@ -16,14 +16,17 @@ PYTEST_ARGS ?=
 # Seconds of coverage-guided fuzzing for each reader of uploads.
 FUZZ_SECONDS ?= 120
 FUZZ_ARGS ?=
+CHAOS_ARGS ?=
 
-.PHONY: help demo quick setup setup-dev tensorflow vendor check test bench fuzz clean
+.PHONY: help demo quick setup setup-dev tensorflow vendor sandbox check test chaos bench fuzz clean
 
 help:
 	@echo "make demo        set up and run the MNIST reference (DEMO_ARGS=... are passed on)"
 	@echo "make quick       the same on small data, in a minute or two"
 	@echo "make test        set up and run every check"
+	@echo "make chaos       a hundred kills of workers and server while jobs run (CHAOS_ARGS=...)"
 	@echo "make check       formatting, lint, types, import directions"
+	@echo "make sandbox     install bubblewrap, which runs models that carry code"
 	@echo "make bench       benchmarks, each against a peer in the same run"
 	@echo "make fuzz        long fuzzing of readers and HTTP (FUZZ_SECONDS=... for each reader)"
 	@echo "make clean       remove the environments"
@@ -64,6 +67,15 @@ setup-dev: $(VENV)/.dev
 tensorflow: .venv-tf/.done
 vendor: .venv-vendor/.done
 
+# Models that carry code need bubblewrap; everything else works without it.
+sandbox:
+	@if command -v bwrap >/dev/null; then echo "bubblewrap is there: $$(bwrap --version)"; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get install -y --no-install-recommends bubblewrap \
+		|| { apt-get update && apt-get install -y --no-install-recommends bubblewrap; } \
+		|| echo "bubblewrap could not be installed; models that carry code will be refused"; \
+	else echo "bubblewrap is missing: install it as root (Debian, Ubuntu: apt-get install bubblewrap); until then models that carry code are refused and their tests skipped"; fi
+
 demo: setup
 	$(BIN)/modelward demo mnist $(DEMO_ARGS)
 
@@ -71,13 +83,16 @@ quick: setup
 	$(BIN)/modelward demo mnist --quick $(DEMO_ARGS)
 
 check: setup-dev
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks tools
+	$(BIN)/ruff format --check src tests benchmarks tools
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-test: setup-dev tensorflow vendor check
-	MODELWARD_REQUIRE_ENVS=1 $(BIN)/pytest $(PYTEST_ARGS)
+test: setup-dev tensorflow vendor sandbox check
+	MODELWARD_REQUIRE_ENVS=1 $(if $(CI),MODELWARD_REQUIRE_SANDBOX=1) $(BIN)/pytest $(PYTEST_ARGS)
+
+chaos: setup-dev
+	$(BIN)/python tests/chaos/chaos_driver.py $(CHAOS_ARGS)
 
 bench: setup-dev
 	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file --quick || exit 1; done

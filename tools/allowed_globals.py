@@ -22,7 +22,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from modelward.scan.limits import Budget, Limits
-from modelward.scan.pickle_walk import Stream, walk
+from modelward.scan.pickle_stream import Stream
+from modelward.scan.pickle_walk import walk
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 TARGET = Path(__file__).parents[1] / "src/modelward/scan/data/allowed_globals.txt"
@@ -39,7 +40,6 @@ CALLABLE = {
     "copyreg": "__newobj__ __newobj_ex__ _reconstructor",
     "datetime": "date datetime time timedelta timezone",
     "decimal": "Decimal",
-    "fractions": "Fraction",
     "_codecs": "encode",
     "pathlib": "Path PosixPath PurePath PurePosixPath PureWindowsPath WindowsPath",
     "pathlib._local": "PosixPath PurePosixPath PureWindowsPath WindowsPath",
@@ -58,6 +58,7 @@ CALLABLE = {
     "pandas._libs.tslibs.timedeltas": "_timedelta_unpickle",
     "pandas._libs.tslibs.timestamps": "_unpickle_timestamp",
     "pandas.core.indexes.base": "_new_Index",
+    "pandas.core.internals.managers": "BlockManager SingleBlockManager",
     "pandas.core.indexes.datetimes": "_new_DatetimeIndex",
     "sklearn.neighbors._ball_tree": "newObj",
     "sklearn.neighbors._kd_tree": "newObj",
@@ -99,7 +100,10 @@ REFERENCED = {
     "numpy.random._sfc64": "SFC64",
     "numpy.random.bit_generator": "SeedSequence",
     "numpy.random.mtrand": "RandomState",
-    "pandas": "DataFrame Index Series",
+    "pandas": "Categorical CategoricalDtype CategoricalIndex DataFrame DatetimeIndex Index "
+    "IntervalIndex MultiIndex PeriodIndex RangeIndex Series StringDtype TimedeltaIndex",
+    "pandas.arrays": "BooleanArray DatetimeArray FloatingArray IntegerArray NumpyExtensionArray "
+    "StringArray TimedeltaArray",
     "pandas._libs.tslibs.timestamps": "Timestamp",
     "pandas.core.arrays.categorical": "Categorical",
     "pandas.core.arrays.string_": "StringArray StringDtype",
@@ -112,7 +116,6 @@ REFERENCED = {
     "pandas.core.indexes.multi": "MultiIndex",
     "pandas.core.indexes.numeric": "Float64Index Int64Index UInt64Index",
     "pandas.core.indexes.range": "RangeIndex",
-    "pandas.core.internals.managers": "BlockManager SingleBlockManager",
     "pandas.core.series": "Series",
     "sklearn.cluster._kmeans": "_kmeans_single_elkan _kmeans_single_lloyd",
     "sklearn.feature_selection._mutual_info": "mutual_info_classif mutual_info_regression",

@@ -1,12 +1,13 @@
 """One frozen settings object for the service: defaults < file < environment < flags."""
 
 import ipaddress
+import json
 import os
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -14,7 +15,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from modelward.domain import InvalidInputError, Severity
+from modelward.domain import InvalidInputError, SandboxOptions, Severity
 from modelward.netguard import OutboundPolicy
 
 __all__ = ["Settings", "load_settings", "show_settings", "shown_settings"]
@@ -23,10 +24,29 @@ _GIB = 1024**3
 _CONFIG_VARIABLE = "MODELWARD_CONFIG"
 
 
+def _listed(value: Any) -> Any:
+    """A list in the environment: with commas, or as JSON."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return json.loads(value)
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+Texts = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+
+
 class Settings(BaseSettings):
     """Everything that can be set about the service; environment names start with MODELWARD_."""
 
-    model_config = SettingsConfigDict(env_prefix="MODELWARD_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="MODELWARD_",
+        env_nested_delimiter="_",
+        env_nested_max_split=1,
+        enable_decoding=False,
+        frozen=True,
+        extra="forbid",
+    )
 
     data: Path = Path("modelward-data")
     """Folder of the database, the files and the signing key."""
@@ -72,6 +92,8 @@ class Settings(BaseSettings):
     """Wall time of one job, over all of its attempts; a job above it is ended."""
     job_max_memory_bytes: int | None = Field(default=None, gt=0)
     """Memory of one job's processes together; None: four fifths of the machine's memory."""
+    disk_reserve_bytes: int = Field(default=256 * 1024**2, ge=0)
+    """With less free space than this in the data folder no job is started."""
     queue_max_jobs: int = Field(default=1_000, ge=1)
     """Jobs that may wait; further analysis requests get 429."""
     queue_max_jobs_per_organisation: int = Field(default=100, ge=1)
@@ -96,7 +118,7 @@ class Settings(BaseSettings):
     """Sustained rate of wrong organisation ids, keys and link tokens of one address."""
     failure_burst: int = Field(default=30, ge=1)
     """Failures of one address that may come at once before the rate counts."""
-    trusted_proxies: tuple[str, ...] = ()
+    trusted_proxies: Texts = ()
     """Addresses or networks of proxies whose X-Forwarded-For names the client; none by default."""
     connections_per_address: int = Field(default=128, ge=1)
     """Open connections of one address; those of trusted proxies are not counted."""
@@ -114,11 +136,13 @@ class Settings(BaseSettings):
     """Free space on the disk of the data folder below which /readyz says no."""
     metrics_token: SecretStr | None = None
     """Bearer token for /metrics; without one only this machine may read them."""
-    outbound_allow: tuple[str, ...] = ()
+    outbound_allow: Texts = ()
     """Hosts and networks that requests of the service itself may reach although they are private
     (see ``modelward.netguard``)."""
     log_format: Literal["text", "json"] = "text"
     """Form of the service's own log: lines for people, or one JSON object per line."""
+    sandbox: SandboxOptions = SandboxOptions()
+    """How models that carry code are run; MODELWARD_SANDBOX_INTERPRETERS and the like."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Level of the service's own log."""
     siem_min_severity: Severity = Severity.HIGH
@@ -240,5 +264,15 @@ def show_settings(settings: Settings) -> str:
 
 
 def shown_settings(settings: Settings) -> dict[str, str]:
-    """The effective settings as texts, secrets masked."""
-    return {name: str(value) for name, value in settings.model_dump().items()}
+    """The effective settings as texts by name, secrets masked; groups as ``group.name``."""
+    shown: dict[str, str] = {}
+    for name, value in settings.model_dump().items():
+        if isinstance(value, dict):
+            shown |= {f"{name}.{inner}": _text(one) for inner, one in value.items()}
+        else:
+            shown[name] = str(value)
+    return shown
+
+
+def _text(value: Any) -> str:
+    return ":".join(map(str, value)) if isinstance(value, tuple) else str(value)

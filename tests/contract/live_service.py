@@ -131,7 +131,7 @@ class Live:
         self, job_id: str, until: Callable[[dict[str, Any]], bool] | None = None
     ) -> dict[str, Any]:
         """Poll until the job ended, or until a condition holds."""
-        done = until or (lambda status: status["JobState"] in ("succeeded", "failed"))
+        done = until or (lambda status: status["JobState"] in ("succeeded", "failed", "cancelled"))
         give_up = time.monotonic() + 120
         while not done(status := self.status(job_id)):
             assert time.monotonic() < give_up, status

@@ -35,21 +35,55 @@ def _misbehave(context: StageContext) -> None:
     behaviour = context.payload.get("behaviour")
     if behaviour == "refuse":
         raise AssessmentError("image 3.png: expected a picture; got noise")
+    if behaviour == "sandbox":
+        raise AssessmentError(context.sandbox.model_dump_json())
     if behaviour == "bug":
         raise ZeroDivisionError("a bug")
     if behaviour == "exit":
         os._exit(7)
     if behaviour == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
-    if behaviour == "burn":
-        end = time.monotonic() + float(context.payload.get("seconds", 5))
-        while time.monotonic() < end:
-            context.progress(0.5, "Burning")
-    if behaviour == "block":
-        release = context.workdir.parent.parent / "release"
-        while not release.exists():
-            context.progress(0.25, "Held <b>back</b>")
+    if behaviour in _SLOW:
+        _SLOW[behaviour](context)
+
+
+def _hog(context: StageContext) -> None:
+    hoard = []
+    while True:
+        hoard.append(bytearray(os.urandom(2**20)) * 20)
+        context.progress(0.5, "Hoarding")
+        time.sleep(0.05)
+
+
+def _burn(context: StageContext) -> None:
+    end = time.monotonic() + float(context.payload.get("seconds", 5))
+    while time.monotonic() < end:
+        context.progress(0.5, "Burning")
+
+
+def _block(context: StageContext) -> None:
+    release = context.workdir.parent.parent / "release"
+    while not release.exists():
+        context.progress(0.25, "Held <b>back</b>")
+        time.sleep(0.05)
+
+
+def _steps(context: StageContext) -> None:
+    """Many small steps with a note after each; waits for leave after the third."""
+    found = context.recall("steps")
+    done = int(found.values["done"]) if found else 0
+    folder = context.workdir.parent.parent
+    while done < 6:
+        done += 1
+        with (folder / f"{context.job_id}.trace").open("a") as file:
+            file.write(f"step{done}\n")
+        context.note("steps", Snapshot({"done": done}))
+        while done == 3 and not (folder / "release").exists() and not context.stopping():
+            context.progress(done / 6, f"Step {done}")
             time.sleep(0.05)
+
+
+_SLOW = {"hog": _hog, "burn": _burn, "block": _block, "steps": _steps}
 
 
 def _traced(work: Callable[[StageContext], None]) -> Callable[[StageContext], None]:

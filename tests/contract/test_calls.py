@@ -7,6 +7,9 @@ from typing import Any
 import httpx
 import pytest
 from live_service import BASE, PAYLOAD, Live, make_archives, run_live
+from typer.testing import CliRunner
+
+from modelward.cli import app
 
 IDS = {"task_type": "image_classification", "analysis_type": "extraction"}
 
@@ -204,6 +207,8 @@ def test_rates_are_limited_but_never_for_the_status(tmp_path: Path) -> None:
 def test_key_exchange_can_be_off(tmp_path: Path) -> None:
     with run_live(tmp_path / "data", key_exchange="false") as live:
         check_error(live.get("/get_aws_api_key"), 403, "--no-key-exchange")
+        done = CliRunner().invoke(app, ["audit", "show", "--data", str(live.data)])
+        assert "key.exchange_refused" in done.output and "switched off" in done.output
         assert register(live).status_code == 200
 
 

@@ -47,12 +47,13 @@ class Folder:
         database = Database(data)
         database.migrate()
         tenants = Tenants(database, Settings(data=data), lambda: 0.0)
-        organisation = tenants.organisation(tenants.create("a").organisation_id)
+        self.organisation = organisation = tenants.organisation(tenants.create("a").organisation_id)
         registrations = Registrations(database, lambda: 0.0)
         model = registrations.add(organisation, *PAIR, UploadDialect.PUT).id
         for slot, content in archives.items():
             size = self.blobs.put_bytes(f"inputs/{model}/{slot}/1.zip", content)
-            registrations.record(model, Upload(slot, f"inputs/{model}/{slot}/1.zip", size))
+            upload = Upload(slot, f"inputs/{model}/{slot}/1.zip", size)
+            registrations.record(model, upload, organisation)
         payload = sample_payload(*PAIR, UploadDialect.PUT) | {
             "input_dimensions": "(8, 8, 1)",
             "number_of_classes": "10",
@@ -93,7 +94,7 @@ class Folder:
         return done.returncode
 
     def artifact(self, name: str) -> bytes:
-        return self.blobs.read(self.jobs.artifacts(JOB)[name].blob)
+        return self.blobs.read(self.jobs.artifacts(JOB, self.organisation)[name].blob)
 
     def members(self, name: str) -> dict[str, bytes]:
         with zipfile.ZipFile(io.BytesIO(self.artifact(name))) as archive:
@@ -116,10 +117,12 @@ def _weights(content: bytes) -> dict[str, np.ndarray]:
 
 
 def _assert_same(one: Folder, other: Folder) -> None:
-    first, second = one.jobs.get(JOB), other.jobs.get(JOB)
+    first, second = one.jobs.get_unscoped(JOB), other.jobs.get_unscoped(JOB)
     assert first.state is second.state is JobState.SUCCEEDED
     assert (first.score, first.original_accuracy) == (second.score, second.original_accuracy)
-    assert set(one.jobs.artifacts(JOB)) == set(other.jobs.artifacts(JOB))
+    assert set(one.jobs.artifacts(JOB, one.organisation)) == set(
+        other.jobs.artifacts(JOB, other.organisation)
+    )
     for name in ("Vulnerability.json", "Defense.json"):
         reports = [_timeless(json.loads(folder.artifact(name))) for folder in (one, other)]
         assert reports[0] == reports[1]
@@ -161,7 +164,7 @@ def test_same_result_after_a_death_at_every_checkpoint(
         f"{stages[3]}:1",
     ):
         assert folder.work(die_after=after) == -9, folder.log
-    seconds = folder.jobs.get(JOB).stage_seconds
+    seconds = folder.jobs.get_unscoped(JOB).stage_seconds
     assert folder.work() == 0, folder.log
     taken = [stage for stage in stages if f"stage {stage.value} is taken over" in folder.log]
     assert taken == stages[:4]
@@ -169,6 +172,6 @@ def test_same_result_after_a_death_at_every_checkpoint(
     # the time that earlier workers needed stays
     assert (
         seconds[Stage.QUERY_GENERATOR]
-        == folder.jobs.get(JOB).stage_seconds["QueryGenerator_Status"]
+        == folder.jobs.get_unscoped(JOB).stage_seconds["QueryGenerator_Status"]
     )
     assert not (folder.data / "work" / JOB).exists()

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from modelward.cli import app
-from modelward.siem import CREDENTIALS
+from modelward.siem import CREDENTIALS, Event, SplunkCollector
 from modelward.siem_sink import LocalSink
 
 # What `pip install modelward` brings, and nothing else.
@@ -140,9 +140,10 @@ def test_the_logs_ingestion_api_is_asked_where_its_rule_is_given(monkeypatch):
     assert "sentinel-logs: not accepted: failed with PermissionError" in result.stderr
 
 
-def start(*words):
+def start(*words, coding="utf-8"):
     return subprocess.Popen(
         [sys.executable, "-c", BARE, "siem", "sink", *words],
+        env={**os.environ, "PYTHONIOENCODING": coding},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -183,6 +184,23 @@ def test_the_sink_prints_credentials_events_and_refusals_and_ends_with_the_count
                      r"ent  evt-[0-9a-f]{32}$", out, re.MULTILINE), out  # fmt: skip
     assert "splunk  refused 403: Invalid token" in out
     assert " events received, " in out
+
+
+def test_what_the_terminal_cannot_show_is_shown_escaped():
+    process = start("--count", "1", "--seconds", "60", coding="ascii")
+    _, environment = intro(process)
+    url, token = (environment[f"MODELWARD_SPLUNK_{n}"] for n in ("URL", "AUTHORIZATION"))
+    odd = Event(
+        raw_message="é \x1b[2J 攻",
+        service_name="s",
+        asset_id="a",
+        source_name="192.0.2.1",
+        probability=0.5,
+    )
+    assert SplunkCollector(url, token).send([odd.fields()]).status == "accepted"
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "\\xe9 ?[2J \\u653b" in out
 
 
 def test_the_sink_ends_with_ctrl_c_and_with_its_time():

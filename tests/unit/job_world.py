@@ -5,6 +5,7 @@ from typing import Any
 
 from modelward.domain import AnalysisType, Stage, TaskType, UploadDialect
 from modelward.jobs.database import Database
+from modelward.jobs.deletion import Removed, delete_model
 from modelward.jobs.registrations import Registrations, Upload
 from modelward.jobs.store import Artifact, JobStore
 from modelward.jobs.tenants import Tenants
@@ -49,8 +50,16 @@ class JobWorld:
         for slot in slots:
             blob = f"inputs/{model}/{slot}/1.zip"
             self.blobs.put_bytes(blob, slot.encode())
-            self.registrations.record(model, Upload(slot, blob, len(slot)))
+            self.registrations.record(
+                model, Upload(slot, blob, len(slot)), organisation or self.organisation
+            )
         return model
+
+    def delete(self, model: str) -> Removed:
+        return delete_model(
+            self.database, self.blobs, self.data, model,
+            organisation=self.organisation, now=self.now,
+        )  # fmt: skip
 
     def add(self, name: str, **options: Any) -> str:
         self.now += 1

@@ -108,6 +108,21 @@ def test_guessing_is_slowed_down_and_neighbours_are_not_its_victims(tmp_path: Pa
             fresh = talking.app.state.service.tenants.create("b").api_key
             lucky = await client.get(DETAIL, headers={"x-api-key": fresh})
             assert lucky.status_code == 429
+            # keys and links that are handed out now work at once
+            minted = await client.get(BASE + "/get_aws_api_key", headers=talking.headers)
+            assert minted.status_code == 429  # this organisation id was not seen here before
+            made = await client.post(
+                BASE + "/model_registration/upload",
+                json={"task_type": "IC", "analysis_type": "MEA"},
+                headers=talking.headers,
+            )
+            link = made.json()["data"]["urls"]["data_upload_url"]
+            assert (await client.put(link, content=b"no zip")).status_code == 400
+            viewer = await client.post(
+                BASE + "/keys", json={"label": "v", "role": "viewer"}, headers=talking.headers
+            )
+            fresh_key = {"x-api-key": viewer.json()["x_api_key"]}
+            assert (await client.get(DETAIL, headers=fresh_key)).status_code == 404
             # whoever was here before goes on, and so does everybody elsewhere
             assert (await client.get(DETAIL, headers=talking.headers)).status_code == 404
         async with talking.client("198.51.100.8", headers={"x-api-key": fresh}) as other:
@@ -122,6 +137,7 @@ def test_guessing_is_slowed_down_and_neighbours_are_not_its_victims(tmp_path: Pa
         ("GET", "/api/ais/v1.5/get_aws_api_key", 401),
         ("GET", "/jobs/job-1?token=a.b", 403),
         ("PUT", "/api/ais/v1.5/upload/m/data?token=a.b", 403),
+        ("GET", "/metrics", 403),
         ("POST", "/api/ais/v1.5/model_registration/upload", 401),
     ],
 )

@@ -69,7 +69,7 @@ def test_options_reach_the_payload(tmp_path, service):
     result = invoke(
         tmp_path, "--attack-type", "greybox", "--access", "probabilities", "--threshold", "0.5",
         "--seed", "7", "--input-dimensions", "(28,28,1)", "--classes", "10", "--no-normalize",
-        "--color-space", "bgr", "--task", "IC",
+        "--color-space", "bgr", "--task", "IC", "--encryption-strategy", "1",
     )  # fmt: skip
     assert result.exit_code == ExitCode.DONE, result.output
     expected = {
@@ -81,6 +81,7 @@ def test_options_reach_the_payload(tmp_path, service):
         "number_of_classes": 10,
         "normalize_data": "no",
         "color_space": "bgr",
+        "encryption_strategy": 1,
     }
     assert {key: service.payload[key] for key in expected} == expected
     assert "read from" not in result.stdout

@@ -187,6 +187,17 @@ def test_severity_order(tmp_path):
     assert not result.at_least(Severity.CRITICAL)
 
 
+@pytest.mark.parametrize("file", ["saved_model.pb", "base_model.pyc", "base_model.py"])
+def test_a_model_may_be_a_folder(tmp_path, file):
+    folder = tmp_path / "model"
+    for name in (file, "variables/variables.index", "__pycache__/x.pyc"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(name.encode())
+    with zipfile.ZipFile(as_zip("model", folder, tmp_path)) as archive:
+        assert sorted(archive.namelist()) == sorted([file, "variables/variables.index"])
+        assert archive.read(file) == file.encode()
+
+
 def test_equal_folders_make_equal_archives(tmp_path):
     made = []
     for name in ("a", "b"):
@@ -205,8 +216,10 @@ def test_nothing_to_pack_is_told(tmp_path):
     (tmp_path / "no.zip").write_bytes(b"none")
     with pytest.raises(InvalidInputError, match="expected images"):
         as_zip("data", tmp_path / "empty", tmp_path)
-    with pytest.raises(InvalidInputError, match="is a folder"):
+    with pytest.raises(InvalidInputError, match="is a folder without"):
         as_zip("model", tmp_path / "empty", tmp_path)
+    with pytest.raises(InvalidInputError, match="is a folder without"):
+        as_zip("label", tmp_path / "empty", tmp_path)
     with pytest.raises(InvalidInputError, match="is missing"):
         as_zip("model", tmp_path / "m.h5", tmp_path)
     with pytest.raises(InvalidInputError, match="expected a zip"):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from modelward.data import check_image_extraction, extract_model, load_images
+from modelward.data import check_image_extraction, load_images
 from modelward.data.headers import read_header
 from modelward.domain import (
     AssessmentError,
@@ -290,41 +290,6 @@ def test_worker_errors_are_assessment_errors(upload: Upload):
     files = upload(label="image,label\n7.png,0\n")
     with pytest.raises(AssessmentError, match=r"missing '7.png'"):
         load_images(files["data"], files["label"], GRAY)
-
-
-@pytest.mark.parametrize(
-    ("model", "message"),
-    [
-        ({"saved_model.pb": b"", "variables/v.index": b""}, "SavedModel.*not supported yet"),
-        ({"m.onnx": b""}, r"ONNX model \('m.onnx'\), which is not supported yet"),
-        ({"m.pkl": b""}, "a pickled model .*not supported yet"),
-        ({"base_model.pyc": b"", "w.bin": b""}, r"base_model.pyc\).*not supported yet"),
-        ({"a.h5": b"", "b.keras": b""}, "expected one .*got 'a.h5', 'b.keras'"),
-        ({"a.weights.h5": b""}, "got weights only"),
-        ({"readme.txt": b""}, "expected one .h5 or .keras file in the archive; got 'readme.txt'"),
-    ],
-)  # fmt: skip
-def test_model_formats(upload: Upload, model: Files, message: str):
-    files = upload(model=model)
-    with pytest.raises(InvalidInputError, match=message):
-        check_image_extraction(GRAY, files)
-
-
-def test_extract_model(upload: Upload, tmp_path: Path):
-    files = upload(model={"a/b/My Model.H5": b"content", "readme.txt": b"x", "a/._b.h5": b"x"})
-    check_image_extraction(GRAY, files)
-    path = extract_model(files["model"], tmp_path)
-    assert path == tmp_path / "model.h5"
-    assert path.read_bytes() == b"content"
-
-
-def test_a_keras_file_uploaded_as_it_is(upload: Upload, tmp_path: Path):
-    parts = {"metadata.json": b"{}", "config.json": b"{}", "model.weights.h5": b"x"}
-    files = upload(model=parts)
-    check_image_extraction(GRAY, files)
-    path = extract_model(files["model"], tmp_path)
-    assert path == tmp_path / "model.keras"
-    assert path.read_bytes() == files["model"].read_bytes()
 
 
 def test_upload_that_is_no_zip_names_its_slot(upload: Upload):

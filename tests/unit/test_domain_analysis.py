@@ -140,9 +140,8 @@ def test_spellings(key: str, value: object, field: str, expected: object):
         ("access", "gradients", r"access: expected one of labels, probabilities; got 'gradients'"),
         ("seed", -1, r"seed: expected an integer from 0"),
         ("color_space", "hsv", r"color_space: expected one of rgb, bgr, gray"),
-        ("encryption_strategy", 1, r"encryption_strategy: 1 .*not supported yet.*expected 0"),
-        ("encryption_strategy", "1", r"encryption_strategy: 1 .*not supported yet"),
-        ("encryption_strategy", 2, r"encryption_strategy: expected 0; got 2"),
+        ("encryption_strategy", 2, r"encryption_strategy: expected 0 .*or 1 .*; got 2"),
+        ("encryption_strategy", "x", r"encryption_strategy: expected 0 .*or 1 .*; got 'x'"),
         ("use_model_api", "Yes", r"use_model_api: yes .*not supported yet"),
         ("use_model_api", "perhaps", r"use_model_api: expected yes or no"),
         ("model_framework", "onnx", r"model_framework: 'onnx' is not supported yet.*tensorflow"),
@@ -152,6 +151,20 @@ def test_spellings(key: str, value: object, field: str, expected: object):
 def test_values_refused(key: str, value: object, message: str):
     with pytest.raises(InvalidParameterError, match=message):
         parse_image_extraction({**COLOR, key: value})
+
+
+@pytest.mark.parametrize(
+    ("value", "strategy"), [(0, 0), ("0", 0), ("no", 0), (None, 0), (1, 1), ("1", 1), ("Yes", 1)]
+)
+def test_encryption_strategy(value: object, strategy: int):
+    config = parse_image_extraction({**COLOR, "encryption_strategy": value})
+    assert config.encryption_strategy == strategy
+
+
+@pytest.mark.parametrize("name", ["scikit-learn", "sklearn", "Scikit_Learn"])
+def test_frameworks_of_pickled_models(name: str):
+    config = parse_image_extraction({**COLOR, "model_framework": name})
+    assert config.model_framework == "scikit-learn"
 
 
 def test_color_space():

@@ -4,13 +4,15 @@ import json
 import sqlite3
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import event
 from sqlalchemy.exc import DatabaseError
 from typer.testing import CliRunner
 
 from modelward.cli import app
-from modelward.domain import UnauthenticatedError
+from modelward.domain import UnauthenticatedError, UnavailableError
 from modelward.jobs import RequestContext, acting
 from modelward.jobs.audit import FIRST, AuditTrail, OpenedLinks, append, entries, verify
 from modelward.jobs.database import Database
@@ -159,6 +161,22 @@ def test_refusals_cannot_fill_the_disk(database: Database) -> None:
         found = list(entries(connection))
     assert len(found) == 30 + 1 + 1
     assert json.loads(found[-1].detail)["left_out_before"] == 470
+
+
+def test_reading_goes_on_where_nothing_can_be_written(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    def read_only(connection: Any, _record: object) -> None:
+        connection.execute("PRAGMA query_only = ON")
+
+    event.listen(database._engine, "connect", read_only)
+    database.close()
+    trail = AuditTrail(database, Clock())
+    trail.note_reading("download", organisation=7, subject="job-1")
+    trail.refusal("key.refused", reason="x")
+    assert "not written: download, organisation 7, subject job-1" in caplog.text
+    with pytest.raises(UnavailableError, match="writable"):
+        trail.note("key.revoked")
 
 
 def test_entries_name_who_and_hold_no_secrets(database: Database) -> None:

@@ -118,7 +118,7 @@ def test_requests_at_the_same_time_make_one_job(world: JobWorld) -> None:
     for thread in threads:
         thread.join(30)
     assert len(made) == 8 and len(set(made)) == 1
-    assert world.jobs.counts() == {JobState.QUEUED: 1}
+    assert world.jobs.counts_unscoped() == {JobState.QUEUED: 1}
 
 
 def test_a_job_waits_again_at_its_old_place(world: JobWorld) -> None:
@@ -128,13 +128,13 @@ def test_a_job_waits_again_at_its_old_place(world: JobWorld) -> None:
     world.jobs.set_stage("one", STAGES[0], StageStatus.COMPLETED, message="", seconds=1.0)
     world.jobs.set_stage("one", STAGES[1], StageStatus.IN_PROGRESS, message="")
     assert world.jobs.requeue("one", "why", counts=True, ran=7.0)
-    job = world.jobs.get("one")
+    job = world.jobs.get_unscoped("one")
     assert (job.state, job.attempts, job.ran_seconds, job.message) == ("queued", 1, 7.0, "why")
     assert list(job.stages.values())[:2] == ["completed", "na"]
     assert not world.jobs.requeue("one", "again", counts=True)
     assert world.jobs.claim().attempts == 2  # type: ignore[union-attr]
     assert world.jobs.requeue("one", "sent home", counts=False, delay=30)
-    assert world.jobs.get("one").attempts == 1
+    assert world.jobs.get_unscoped("one").attempts == 1
     assert world.jobs.claim().id == "two"  # type: ignore[union-attr]
     assert world.jobs.claim() is None
     world.now += 31
@@ -156,7 +156,7 @@ def test_a_worker_that_was_believed_dead_writes_nothing_any_more(world: JobWorld
         with pytest.raises(ConflictError, match="expected a running job"):
             change()
     assert not old.fail("one", "late")
-    assert world.jobs.get("one").state is JobState.RUNNING
+    assert world.jobs.get_unscoped("one").state is JobState.RUNNING
 
 
 def test_cancel_ends_waiting_and_running_jobs_once(world: JobWorld) -> None:
@@ -171,7 +171,7 @@ def test_cancel_ends_waiting_and_running_jobs_once(world: JobWorld) -> None:
     assert world.jobs.claim().id == "three"  # type: ignore[union-attr]
     world.jobs.succeed("three", "done")
     with pytest.raises(ConflictError, match="it has ended"):
-        world.jobs.cancel("three")
+        world.jobs.cancel_unscoped("three")
     with pytest.raises(NotFoundError, match="job_id"):
         world.jobs.cancel("one", world.organisation + 1)
 
@@ -181,7 +181,7 @@ def test_cancel_after_the_last_stage_still_reads_as_an_end(world: JobWorld) -> N
     world.jobs.claim()
     for stage in STAGES:
         world.jobs.set_stage("one", stage, StageStatus.COMPLETED, message="")
-    assert list(world.jobs.cancel("one").stages.values())[-1] is StageStatus.FAILED
+    assert list(world.jobs.cancel_unscoped("one").stages.values())[-1] is StageStatus.FAILED
 
 
 def test_every_end_is_told_until_it_is_acknowledged(world: JobWorld) -> None:
@@ -189,6 +189,6 @@ def test_every_end_is_told_until_it_is_acknowledged(world: JobWorld) -> None:
         world.add(name)
     world.finish("one")
     assert [job.id for job in world.jobs.unannounced()] == ["one"]
-    world.jobs.cancel("two")
+    world.jobs.cancel_unscoped("two")
     world.jobs.announced("one")
     assert [job.id for job in world.jobs.unannounced()] == ["two"]

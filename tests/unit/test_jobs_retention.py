@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from modelward.domain import ConflictError, NotFoundError
 from modelward.jobs.checkpoints import checkpoint_folder
-from modelward.jobs.deletion import Removed, delete_model
+from modelward.jobs.deletion import Removed
 from modelward.jobs.downloads import build_download, parse_format, parse_report
 from modelward.jobs.queue import KEY_SECONDS, RequestKey
 from modelward.jobs.retention import Housekeeper, collect_garbage
@@ -64,12 +64,12 @@ def test_old_files_go_and_the_job_stays(world: JobWorld) -> None:
     removed = _collect(world, 5)
     assert removed == counted
     assert world.blobs.keys() == [] and not any(path.exists() for path in left)
-    job = world.jobs.get("job-1")
+    job = world.jobs.get_unscoped("job-1")
     assert (job.state, job.purged) == ("succeeded", world.now)
     with pytest.raises(NotFoundError, match="removed because of their age"):
         build_download(
             job,
-            world.jobs.artifacts("job-1"),
+            world.jobs.artifacts("job-1", world.organisation),
             world.blobs,
             parse_report("Vulnerability"),
             parse_format("3"),
@@ -126,17 +126,17 @@ def test_deleting_a_model_leaves_nothing_of_it(world: JobWorld) -> None:
     left = _leave_behind(world, "job-1")
     other = world.new_model(slots=("data",))
     world.add("job-2", model_id=other)
-    removed = delete_model(world.database, world.blobs, world.data, world.model)
+    removed = world.delete(world.model)
     assert (removed.models, removed.jobs, removed.files) == (1, 1, 4)
     assert world.blobs.keys() == [f"inputs/{other}/data/1.zip"]
     assert not any(path.exists() for path in left)
     with pytest.raises(NotFoundError, match="job_id"):
-        world.jobs.get("job-1")
+        world.jobs.get_unscoped("job-1")
     with pytest.raises(NotFoundError, match="is gone"):
-        delete_model(world.database, world.blobs, world.data, world.model)
+        world.delete(world.model)
     with pytest.raises(ConflictError, match=r"job-2 did not end yet\. Cancel it"):
-        delete_model(world.database, world.blobs, world.data, other)
-    assert world.jobs.get("job-2").state == "queued"
+        world.delete(other)
+    assert world.jobs.get_unscoped("job-2").state == "queued"
 
 
 def test_retention_runs_by_itself_where_it_is_set(world: JobWorld) -> None:

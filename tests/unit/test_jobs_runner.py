@@ -85,7 +85,7 @@ class Rig:
         except Killed:
             return Outcome.TROUBLE
         finally:
-            if self.world.jobs.get("job").state is JobState.RUNNING:
+            if self.world.jobs.get_unscoped("job").state is JobState.RUNNING:
                 self.world.jobs.requeue("job", "died", counts=True)
 
 
@@ -109,10 +109,12 @@ def test_another_worker_goes_on_from_the_last_finished_stage(rig: Rig, number: i
     rig.hooks.clear()
     assert rig.run() is Outcome.DONE
     assert rig.ran == list(STAGES[number:])
-    job = rig.world.jobs.get("job")
+    job = rig.world.jobs.get_unscoped("job")
     assert (job.state, job.attempts, job.original_accuracy) == (JobState.SUCCEEDED, 2, 0.5)
     assert set(job.stage_seconds) == {stage.value for stage in STAGES}
-    assert set(rig.world.jobs.artifacts("job")) == {f"{stage.value}.json" for stage in STAGES}
+    assert set(rig.world.jobs.artifacts("job", rig.world.organisation)) == {
+        f"{stage.value}.json" for stage in STAGES
+    }
     assert not rig.work.exists()
 
 
@@ -124,7 +126,7 @@ def test_a_damaged_checkpoint_means_that_its_stage_is_run_again(rig: Rig) -> Non
     rig.hooks.clear()
     assert rig.run() is Outcome.DONE
     assert rig.ran == list(STAGES[1:])
-    assert rig.world.jobs.get("job").original_accuracy == 0.5
+    assert rig.world.jobs.get_unscoped("job").original_accuracy == 0.5
 
 
 def test_a_lost_file_means_that_its_stage_is_run_again(rig: Rig) -> None:
@@ -160,7 +162,7 @@ def test_a_declined_defence_is_remembered(rig: Rig) -> None:
     assert JobProgress.succeed is succeed
     assert rig.run() is Outcome.DONE
     assert rig.ran == []
-    assert rig.world.jobs.get("job").message == DECLINED
+    assert rig.world.jobs.get_unscoped("job").message == DECLINED
 
 
 def test_a_note_inside_a_stage_carries_its_time_and_its_state(rig: Rig) -> None:
@@ -175,7 +177,7 @@ def test_a_note_inside_a_stage_carries_its_time_and_its_state(rig: Rig) -> None:
     rig.hooks[STAGES[2]] = half_way
     assert rig.run() is Outcome.TROUBLE
     assert rig.run() is Outcome.DONE
-    assert 100 < rig.world.jobs.get("job").stage_seconds[STAGES[2].value] < 200
+    assert 100 < rig.world.jobs.get_unscoped("job").stage_seconds[STAGES[2].value] < 200
 
 
 def test_a_worker_that_is_asked_to_stop_ends_at_a_checkpoint(rig: Rig) -> None:
@@ -207,7 +209,7 @@ def test_trouble_with_the_disk_is_no_fault_of_the_job(rig: Rig, error: Exception
 
     rig.hooks[STAGES[2]] = fail
     assert rig.run() is Outcome.TROUBLE
-    assert rig.world.jobs.get("job").state is JobState.QUEUED
+    assert rig.world.jobs.get_unscoped("job").state is JobState.QUEUED
     rig.hooks.clear()
     assert rig.run() is Outcome.DONE
     assert rig.ran == list(STAGES[2:])
@@ -219,5 +221,5 @@ def test_what_is_wrong_with_the_job_itself_is_not_tried_again(rig: Rig) -> None:
 
     rig.hooks[STAGES[1]] = refuse
     assert rig.run() is Outcome.FAILED
-    job = rig.world.jobs.get("job")
+    job = rig.world.jobs.get_unscoped("job")
     assert (job.state, job.message) == (JobState.FAILED, "expected a picture; got noise")

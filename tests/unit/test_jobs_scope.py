@@ -29,8 +29,7 @@ UNSCOPED = {
     ("jobs/dispatcher.py", "_hold"),
     ("jobs/dispatcher.py", "_reap"),
     # a signed link decided already
-    ("jobs/service.py", "download_by_link"),
-    ("jobs/service.py", "view_by_link"),
+    ("jobs/visits.py", "job"),
     ("jobs/uploads.py", "admit"),
     # the operator: metrics, and commands on the data folder
     ("jobs/service.py", "job_counts"),

@@ -59,3 +59,16 @@ def test_links_start_at_the_public_url() -> None:
     assert Settings(host="::1", port=5).base_url == "http://[::1]:5"
     assert Settings(public_url="https://a.example/prod/").base_url == "https://a.example/prod"
     assert Settings(ssl_certfile=Path("c.pem"), port=5).base_url == "https://127.0.0.1:5"
+
+
+def test_lists_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODELWARD_TRUSTED_PROXIES", "10.0.0.1, 10.1.0.0/16")
+    monkeypatch.setenv("MODELWARD_OUTBOUND_ALLOW", '["10.0.0.0/8"]')
+    monkeypatch.setenv("MODELWARD_SANDBOX_INTERPRETERS", "/a:/b")
+    read = load_settings()
+    assert read.trusted_proxies == ("10.0.0.1", "10.1.0.0/16")
+    assert read.outbound_allow == ("10.0.0.0/8",)
+    assert read.sandbox.interpreters == (Path("/a"), Path("/b"))
+    monkeypatch.setenv("MODELWARD_OUTBOUND_ALLOW", '["10')
+    with pytest.raises(InvalidInputError, match=r"outbound_allow: Value error, .*got '\[\"10'"):
+        load_settings()

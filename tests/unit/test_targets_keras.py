@@ -78,7 +78,7 @@ def test_content_decides_not_the_name(tmp_path: Path):
 def test_batches_are_stitched_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     model = load(saved(tmp_path / "m.h5", keras.Input(GRAY), L.Flatten(), L.Dense(3)))
     whole = model.predict(images(n=25))
-    monkeypatch.setattr("modelward.targets.keras_model.BATCH_VALUES", 12 * 4)
+    monkeypatch.setattr("modelward.targets.adapt.BATCH_VALUES", 12 * 4)
     assert np.abs(model.predict(images(n=25)) - whole).max() < 1e-6
     assert model.predict(images(n=0)).shape == (0, 3)
 

@@ -7,7 +7,7 @@ import time
 from urllib.parse import urlsplit
 
 from fastapi import Request
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modelward.api.addresses import Proxies, bucket
@@ -83,6 +83,8 @@ class Edge:
                 await self._pass(Request({**scope, "path": path}, receive), policy, answer)
             finally:
                 self._count(scope["method"], context.route, answer.status, began)
+        if policy is not None and policy.access is Access.LINK and answer.status < 400:
+            self._limits.known.add(QueryParams(scope["query_string"]).get("token", ""))
         if policy is not None and policy.access in _GUESSABLE and answer.status in _REFUSED:
             if not state.get("authenticated"):
                 self._limits.failures.take(state["address"])

@@ -23,7 +23,7 @@ from modelward.api.requests import (
 from modelward.domain import AccessDeniedError, TooManyRequestsError, UnauthenticatedError
 from modelward.jobs import AssessmentService, Caller, Permission, Role, current
 
-__all__ = ["guard", "organisation_of", "reserve_address", "slow_down"]
+__all__ = ["guard", "organisation_of", "remember_link", "reserve_address", "slow_down"]
 
 Found = TypeVar("Found")
 
@@ -62,12 +62,20 @@ async def guard(request: Request) -> None:
 
 
 def _secret(request: Request, policy: Policy) -> str | None:
-    """What the caller proves itself with; links are judged by their routes."""
+    """What the caller proves itself with."""
     if policy.access is Access.ORGANISATION:
         return organisation_id(request)
     if policy.access is Access.OPERATOR:
         return request.headers.get("authorization")
-    return None if policy.access is Access.LINK else api_key(request)
+    if policy.access is Access.LINK:
+        return request.query_params.get("token")
+    return api_key(request)
+
+
+def remember_link(request: Request, *links: str) -> None:
+    """Remember the tokens of links that were handed out: their holders are no guessers."""
+    for link in links:
+        request.app.state.limits.known.add(link.partition("token=")[2])
 
 
 def organisation_of(request: Request) -> int:

@@ -6,7 +6,13 @@ import uuid
 from fastapi import Request
 
 from modelward.domain import ModelwardError
-from modelward.jobs import BASE_PATH, KEY_REFUSED, UPLOAD_REJECTED, AssessmentService
+from modelward.jobs import (
+    BASE_PATH,
+    KEY_REFUSED,
+    UPLOAD_REJECTED,
+    AssessmentService,
+    current,
+)
 
 __all__ = ["report_refusal"]
 
@@ -38,7 +44,8 @@ def report_refusal(request: Request, error: ModelwardError) -> None:
     if error.status >= 500:
         return
     service: AssessmentService = request.app.state.service
-    source = request.client.host if request.client else None
+    # Behind a trusted proxy the peer is the proxy; the context holds the client.
+    source = current().address or None
     path = request.scope["path"]
     if path == _KEYS:
         detail = _KEY_DETAILS.get(error.status, _OTHER)

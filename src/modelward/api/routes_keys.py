@@ -42,6 +42,12 @@ def _made(made: NewKey, now: float) -> dict[str, Any]:
     return {"x_api_key": made.secret, **_shown(made.info, now)}
 
 
+def _handed_out(request: Request, made: NewKey) -> Response:
+    # Whoever sends it from now on is no guesser, whatever its neighbours do.
+    request.app.state.limits.known.add(made.secret)
+    return json_response(_made(made, service_of(request).clock()))
+
+
 def _seconds(body: dict[str, Any], name: str) -> float | None:
     value = body.get(name)
     if value is None:
@@ -75,7 +81,7 @@ async def create_key(request: Request) -> Response:
             caller.organisation, label=body["label"], role=role, lifetime=lifetime
         )
 
-    return json_response(_made(await run_in_threadpool(work), service.clock()))
+    return _handed_out(request, await run_in_threadpool(work))
 
 
 @router.delete("/keys/{key_id}", openapi_extra=KEY_REVOKE)
@@ -96,4 +102,4 @@ async def rotate_key(request: Request) -> Response:
     def work() -> NewKey:
         return service.keys.rotate(caller.organisation, request.path_params["key_id"], grace=grace)
 
-    return json_response(_made(await run_in_threadpool(work), service.clock()))
+    return _handed_out(request, await run_in_threadpool(work))

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from modelward.api.body import drain, receive_upload
 from modelward.api.docs import ANALYSE, KEYS, NOT_YET, REGISTER, UPLOAD_POST, UPLOAD_PUT
 from modelward.api.errors import json_response
-from modelward.api.guard import organisation_of
+from modelward.api.guard import organisation_of, remember_link
 from modelward.api.metrics import Metrics
 from modelward.api.requests import caller_of, read_json, service_of
 from modelward.domain import (
@@ -32,6 +32,12 @@ async def get_api_key(request: Request) -> Response:
     metrics: Metrics = request.app.state.metrics
     if not service.settings.key_exchange:
         metrics.exchanges_refused.labels(reason="switched_off").inc()
+        await run_in_threadpool(
+            service.audit.refusal,
+            "key.exchange_refused",
+            organisation=organisation_of(request),
+            reason="key_exchange: switched off",
+        )
         raise AccessDeniedError(
             "key_exchange: this service does not hand out keys for an organisation id "
             "(it was started with --no-key-exchange); send the key from `modelward org create`"
@@ -46,7 +52,9 @@ async def get_api_key(request: Request) -> Response:
             f"second of one organisation; try again in {wait:.1f} s",
             retry_after=wait,
         )
-    return json_response({"x_api_key": await run_in_threadpool(service.tenants.exchange, number)})
+    minted = await run_in_threadpool(service.tenants.exchange, number)
+    request.app.state.limits.known.add(minted)
+    return json_response({"x_api_key": minted})
 
 
 @router.post("/model_registration/upload", openapi_extra=REGISTER, tags=["Models"])
@@ -55,6 +63,8 @@ async def register_model(request: Request) -> Response:
     body = await read_json(request)
     organisation = caller_of(request).organisation
     made = await run_in_threadpool(service_of(request).register, organisation, body)
+    urls = made["urls"].values()
+    remember_link(request, *(url if isinstance(url, str) else url["url"] for url in urls))
     return json_response({"data": made})
 
 
@@ -88,7 +98,7 @@ async def _upload(request: Request) -> Response:
     try:
         # before any of the body is read
         ticket = await run_in_threadpool(
-            service.admit_upload, model_id, slot, request.query_params.get("token")
+            service.visits.admit, model_id, slot, request.query_params.get("token")
         )
     except ModelwardError:
         await drain(request)
@@ -101,7 +111,7 @@ async def _upload(request: Request) -> Response:
         size = await run_in_threadpool(service.uploads.accept, ticket)
     except ModelwardError as error:
         metrics.uploads.labels(result="rejected").inc()
-        await run_in_threadpool(service.upload_rejected, ticket, error)
+        await run_in_threadpool(service.visits.reject, ticket, error)
         await drain(request)
         raise
     else:
@@ -120,6 +130,7 @@ async def analyse(request: Request) -> Response:
     model_id = request.path_params["model_id"]
     key = request.headers.get("idempotency-key")
     answer = await run_in_threadpool(service.analyse, organisation, model_id, payload, key)
+    remember_link(request, answer["monitor_link"])
     return json_response(answer)
 
 

@@ -77,6 +77,7 @@ def run_server(
 
     Raises:
         InvalidInputError: The address is taken, or a setting is malformed.
+        UnavailableError: The data folder cannot be used.
     """
     listener = _listen(settings)
     try:

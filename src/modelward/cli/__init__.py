@@ -29,6 +29,7 @@ _COMMANDS = (
     "scan",
     "demo",
     "siem",
+    "doctor",
 )
 
 

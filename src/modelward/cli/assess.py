@@ -52,7 +52,9 @@ class _Service:
 def assess(
     *,
     model: Annotated[
-        Path, typer.Option(help="Model file (.h5, .keras), or a zip.", rich_help_panel=_INPUT)
+        Path,
+        typer.Option(help="Model file (.h5, .keras, .pkl), SavedModel folder, or a zip.",
+                     rich_help_panel=_INPUT),
     ],
     data: Annotated[Path, typer.Option(help="Folder or zip of images.", rich_help_panel=_INPUT)],
     labels: Annotated[
@@ -109,6 +111,11 @@ def assess(
         ColorSpace | None,
         typer.Option(help="Channel order of the model; else found out.", rich_help_panel=_INPUT),
     ] = None,
+    encryption_strategy: Annotated[
+        int | None,
+        typer.Option(min=0, max=1, help="1: the model is base_model.pyc with its weights.",
+                     rich_help_panel=_INPUT),
+    ] = None,
     fail_on: Annotated[
         Severity | None,
         typer.Option(help="End with 1 at this severity or worse.", rich_help_panel=_RESULT),
@@ -153,6 +160,7 @@ def assess(
         "number_of_classes": classes,
         "normalize_data": "yes" if normalize else "no",
         "color_space": color_space.value if color_space else None,
+        "encryption_strategy": encryption_strategy,
     }
     messages = Console(stderr=True)
     code = _guarded(

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,7 +32,9 @@ def _stop(message: str) -> NoReturn:
 
 def _plain(text: object) -> str:
     """A text from the network without anything that a terminal would obey."""
-    return "".join(c if c.isprintable() else "?" for c in str(text))
+    words = "".join(c if c.isprintable() else "?" for c in str(text))
+    coding = sys.stdout.encoding or "utf-8"
+    return words.encode(coding, "backslashreplace").decode(coding)
 
 
 def _line(protocol: str, event: Mapping[str, Any]) -> str:

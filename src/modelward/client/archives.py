@@ -10,6 +10,7 @@ __all__ = ["IMAGE_SUFFIXES", "as_zip", "is_image_name"]
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"},
 )
+_MODEL_FILES = frozenset({"saved_model.pb", "base_model.py", "base_model.pyc"})
 # Zip stores local time without a zone and cannot go below 1980; a fixed stamp keeps archives equal.
 _STAMP = (1980, 1, 1, 0, 0, 0)
 _CHUNK = 1 << 20
@@ -29,7 +30,8 @@ def as_zip(slot: str, source: Path, folder: Path) -> Path:
     """Return an archive with the content of ``source``, made in ``folder`` where needed.
 
     Args:
-        slot: ``data`` takes the images of a folder; every other slot takes one file.
+        slot: ``data`` takes the images of a folder, ``model`` a SavedModel folder or one with
+            ``base_model``; every other slot takes one file.
         source: Zip (returned as it is), folder or file.
         folder: Where a new archive is written.
 
@@ -41,9 +43,7 @@ def as_zip(slot: str, source: Path, folder: Path) -> Path:
             raise InvalidInputError(f"{slot}: expected a zip archive, {source} is none")
         return source
     if source.is_dir():
-        if slot != "data":
-            raise InvalidInputError(f"{slot}: expected a file or a zip, {source} is a folder")
-        entries = _images(source)
+        entries = _images(source) if slot == "data" else _model_folder(slot, source)
     elif source.is_file():
         entries = [(source.name, source)]
     else:
@@ -53,6 +53,22 @@ def as_zip(slot: str, source: Path, folder: Path) -> Path:
         for name, path in entries:
             _add(archive, name, path)
     return target
+
+
+def _model_folder(slot: str, folder: Path) -> list[tuple[str, Path]]:
+    """Everything of a model that is a folder."""
+    found = sorted(
+        (path.relative_to(folder).as_posix(), path)
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    )
+    if slot != "model" or not {path.name for _, path in found} & _MODEL_FILES:
+        names = ", ".join(sorted(_MODEL_FILES))
+        raise InvalidInputError(
+            f"{slot}: expected a file or a zip, or as a model a folder with {names}; {folder} is a "
+            "folder without"
+        )
+    return found
 
 
 def _images(folder: Path) -> list[tuple[str, Path]]:

@@ -20,6 +20,7 @@ from modelward.domain import (
     ModelwardError,
     NotFoundError,
     PayloadTooLargeError,
+    RequestTimeoutError,
     TooManyRequestsError,
     UnauthenticatedError,
 )
@@ -34,6 +35,7 @@ _BY_STATUS: dict[int, type[ModelwardError]] = {
         UnauthenticatedError,
         AccessDeniedError,
         NotFoundError,
+        RequestTimeoutError,
         ConflictError,
         InvalidParameterError,
         PayloadTooLargeError,
@@ -168,7 +170,7 @@ class Transport:
 
 
 def _worth_repeating(call: Call, status: int) -> bool:
-    return status == 429 or (status >= 500 and call.idempotent)
+    return status == 429 or ((status >= 500 or status == 408) and call.idempotent)
 
 
 def _unreachable(call: Call, error: httpx.HTTPError) -> ServiceUnreachableError:

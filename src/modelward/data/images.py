@@ -72,7 +72,7 @@ def check_image_extraction(config: ImageExtractionConfig, archives: Mapping[str,
         _open("label", archives["label"]) as label,
         _open("model", archives["model"]) as model,
     ):
-        find_model(model)
+        find_model(model, base_model=config.encryption_strategy == 1)
         labels = read_labels(label, config.number_of_classes)
         matched = match_images(labels, data.listing.files)
         _check_stack(config, len(matched))

@@ -26,7 +26,14 @@ _NUMBER = re.compile(r"[+-]?([0-9]{1,18}(\.[0-9]{0,18})?|\.[0-9]{1,18})([eE][+-]
 _UNUSED = frozenset({"", "no", "na", "n/a", "none", "null"})
 _YES = frozenset({"yes", "y", "true", "1"})
 _NO = _UNUSED | {"n", "false", "0"}
-_FRAMEWORKS = {"tensorflow": "tensorflow", "tf": "tensorflow", "keras": "keras"}
+_FRAMEWORKS = {
+    "tensorflow": "tensorflow",
+    "tf": "tensorflow",
+    "keras": "keras",
+    "scikitlearn": "scikit-learn",
+    "sklearn": "scikit-learn",
+    "xgboost": "xgboost",
+}
 _ATTACKS = {
     "blackbox": AttackType.BLACKBOX,
     "greybox": AttackType.GREYBOX,
@@ -64,7 +71,9 @@ class ImageExtractionConfig(BaseModel):
     """Channel order that the model takes: rgb, bgr or gray (always gray where there is one
     channel); None: found out by accuracy."""
     model_framework: str = "tensorflow"
-    """``tensorflow`` or ``keras``; both are served alike."""
+    """``tensorflow``, ``keras``, ``scikit-learn`` or ``xgboost``; the archive decides."""
+    encryption_strategy: int = 0
+    """0: a plain model file. 1: ``base_model.pyc`` with weights, run in the sandbox."""
     access: Access = Access.LABELS
     """What the attacker sees of each answer."""
     seed: int = 42
@@ -111,6 +120,7 @@ def parse_image_extraction(payload: Mapping[str, Any]) -> ImageExtractionConfig:
         "normalize_data": _flag(payload, "normalize_data"),
         "color_space": _color_space(payload, shape[2]),
         "model_framework": _choice(payload, "model_framework", _FRAMEWORKS),
+        "encryption_strategy": _encryption(payload),
         "access": _choice(payload, "access", _ACCESS),
         "seed": _integer(payload, "seed", 0, MAX_SEED),
         "defense_best_only": _flag(payload, "defense_bestonly", "defense_best_only"),
@@ -222,6 +232,18 @@ def _color_space(payload: Mapping[str, Any], channels: int) -> str | None:
     return order
 
 
+def _encryption(payload: Mapping[str, Any]) -> int | None:
+    value = _get(payload, "encryption_strategy")
+    if value is None:
+        return None
+    word, number = _word(value), _as_integer(value)
+    if word in _NO or number == 0:
+        return 0
+    if word in _YES or number == 1:
+        return 1
+    raise _refuse("encryption_strategy", "0 (plain) or 1 (base_model.pyc with weights)", value)
+
+
 def _shape(value: object) -> tuple[int, int, int]:
     expected = (
         '"(height, width, channels)", for example "(28, 28, 1)", with sides from 1 to '
@@ -246,25 +268,15 @@ def _shape(value: object) -> tuple[int, int, int]:
 
 def _refuse_unsupported(payload: Mapping[str, Any]) -> None:
     """Say plainly which parts of the contract are not served yet."""
-    encryption = _get(payload, "encryption_strategy")
-    if encryption is not None and _word(encryption) not in _NO:
-        code = _as_integer(encryption)
-        if code == 1 or _word(encryption) in _YES:
-            raise InvalidParameterError(
-                "encryption_strategy: 1 (base_model.pyc with weights) is not supported yet; "
-                "expected 0, with a plain .h5 or .keras file in model.zip"
-            )
-        if code != 0:
-            raise _refuse("encryption_strategy", "0", encryption)
     if _flag(payload, "use_model_api"):
         raise InvalidParameterError(
-            "use_model_api: yes (a hosted model) is not supported yet; expected no, with a .h5 or "
-            ".keras file in model.zip"
+            "use_model_api: yes (a hosted model) is not supported yet; expected no, with the model "
+            "in model.zip"
         )
     framework = _get(payload, "model_framework")
     word = re.sub(r"[\s_-]", "", _word(framework) or "") if framework is not None else "tensorflow"
     if word not in _FRAMEWORKS:
         raise InvalidParameterError(
             f"model_framework: {_show(framework)} is not supported yet for image classification; "
-            "expected tensorflow or keras, with a .h5 or .keras file in model.zip"
+            "expected tensorflow, keras, scikit-learn or xgboost"
         )

@@ -71,10 +71,19 @@ class ModelProfile(_Part):
     framework: str
     input_shape: tuple[int, ...]
     classes: int
-    parameters: int
+    parameters: int | None
+    """None where the model cannot be looked into."""
     layers: tuple[LayerInfo, ...] = ()
+    hidden: str | None = None
+    """Why layers and parameters are not known."""
     inference_ms: float | None = None
     """Median milliseconds for one input, batch size 1, on the assessing machine's CPU."""
+
+    @model_validator(mode="after")
+    def _reason_for_none(self) -> Self:
+        if self.parameters is None and not self.hidden:
+            raise ValueError("parameters that are not known need a reason in hidden")
+        return self
 
 
 class JobInfo(_Part):

@@ -1,6 +1,5 @@
 """Tells the SIEM how assessments ended and what the service refused."""
 
-import contextlib
 import logging
 import re
 import socket
@@ -10,13 +9,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from modelward._version import __version__
-from modelward.domain import NotFoundError, Severity
+from modelward.domain import Severity
 from modelward.jobs.alert_sinks import sinks_of
-from modelward.jobs.ends import ToldEnds
 from modelward.jobs.gates import DECLINED
 from modelward.jobs.refusals import Refusals, Tally
 from modelward.jobs.secrets import mask
-from modelward.jobs.store import Job, JobState, JobStore
+from modelward.jobs.store import Job, JobState
 from modelward.scoring import severity
 from modelward.settings import Settings
 from modelward.siem import Delivery, Event, own_address, utc_timestamp
@@ -48,10 +46,8 @@ _RANK = list(Severity)
 class Alerts:
     """Observes jobs and refusals; without a SIEM in the settings it does nothing.
 
-    The ends of jobs are read from the database, where whoever ends a job (its own process, the
-    dispatcher after a crash, the next start of the service) writes them. What was told is noted in
-    ``siem-told.json``, so that a job that ended while the server was down is told once it is back.
-    After a crash an event may come twice, with the same ``event_id``.
+    The dispatcher tells of every end of a job, whoever wrote it, also of those while the server
+    was down. After a crash an event may come twice, with the same ``event_id``.
 
     Args:
         settings: Effective settings.
@@ -75,23 +71,17 @@ class Alerts:
         self._settings = settings
         self._clock = clock
         self._refusals = Refusals(steady)
-        self._told = ToldEnds(settings.data / "siem-told.json", clock)
-        self._jobs: JobStore | None = None
         self._delivery: Delivery | None = None
         self._host = {"computer": socket.gethostname(), "source_name": own_address()}
         self._one_at_a_time = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="alerts", daemon=True)
 
-    def start(self, jobs: JobStore) -> None:
+    def start(self) -> None:
         """Begin to report; call it before jobs may end."""
         if not self._sinks:
-            # Should reporting be switched on later, it begins with what ends from then on.
-            self._told.forget()
             return
-        self._jobs = jobs
         self._delivery = Delivery(self._sinks, self._settings.data / "siem-spool.db")
-        self._told.load(jobs)
         _LOG.info(
             "reporting jobs of severity %s and above, failed jobs and refusals to %s",
             self._settings.siem_min_severity.value,
@@ -134,6 +124,8 @@ class Alerts:
 
     def ended(self, job: Job) -> None:
         """A job has ended; harmless where it is told again, since the event has the same id."""
+        if self._delivery is None:
+            return
 
         def tell() -> None:
             event = self._end(job)
@@ -143,23 +135,9 @@ class Alerts:
         self._quietly(tell)
 
     def look(self, *, last: bool = False) -> None:
-        """Report the jobs that have ended and the refusals of the minutes that are over."""
+        """Report the refusals of the minutes that are over."""
         with self._one_at_a_time:
             self._send([self._refusal(tally) for tally in self._refusals.due(all_of_them=last)])
-            if self._jobs is not None:
-                self._look_at(self._jobs)
-
-    def _look_at(self, jobs: JobStore) -> None:
-        ended = self._told.news(jobs)
-        if not ended:
-            return
-        for job_id in ended:
-            with contextlib.suppress(NotFoundError):
-                self.ended(jobs.get_unscoped(job_id))
-        self._told.add(ended)
-        # Memory does not survive a crash: then it is better told twice.
-        if self._delivery is None or not self._delivery.stats()["in_memory"]:
-            self._told.save()
 
     def _loop(self) -> None:
         while not self._stopping.wait(_LOOK_SECONDS):

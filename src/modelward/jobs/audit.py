@@ -218,6 +218,26 @@ class AuditTrail:
                 detail=detail,
             )
 
+    def note_reading(
+        self,
+        event: str,
+        *,
+        organisation: int | None = None,
+        subject: str = "",
+        detail: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Add an entry about something that changes nothing, where it can be written.
+
+        A full disk or a locked database must not keep anybody from a finished report, nor change
+        the answer to somebody who is refused; the log has the entry then.
+        """
+        try:
+            self.note(event, organisation=organisation, subject=subject, detail=detail)
+        except (SQLAlchemyError, UnavailableError, StorageFullError):
+            _LOG.exception(
+                "audit: not written: %s, organisation %s, subject %s", event, organisation, subject
+            )
+
     def refusal(
         self, event: str, *, organisation: int | None = None, subject: str = "", reason: str
     ) -> None:
@@ -234,11 +254,7 @@ class AuditTrail:
         detail: dict[str, Any] = {"reason": reason[:_MOST_TEXT]}
         if left_out:
             detail["left_out_before"] = left_out
-        try:
-            self.note(event, organisation=organisation, subject=subject, detail=detail)
-        except (SQLAlchemyError, UnavailableError, StorageFullError):
-            # The caller is refused in any case; a busy or full disk must not change the answer.
-            _LOG.exception("audit: %s could not be written", event)
+        self.note_reading(event, organisation=organisation, subject=subject, detail=detail)
 
 
 class OpenedLinks:

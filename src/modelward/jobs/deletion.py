@@ -12,7 +12,6 @@ from modelward.jobs import audit
 from modelward.jobs.checkpoints import checkpoint_folder
 from modelward.jobs.database import Database
 from modelward.jobs.records import JobState
-from modelward.jobs.registrations import Registration
 from modelward.jobs.scope import owned_by
 from modelward.jobs.tables import artifacts, idempotency_keys, jobs, registrations, uploads
 from modelward.storage import Blob, BlobStore
@@ -48,7 +47,13 @@ def remove_job_files(data: Path, job_id: str) -> None:
 
 
 def delete_model(
-    database: Database, blobs: BlobStore, data: Path, model: Registration, *, now: float
+    database: Database,
+    blobs: BlobStore,
+    data: Path,
+    model_id: str,
+    *,
+    organisation: int,
+    now: float,
 ) -> Removed:
     """Remove a model, its uploads and its jobs with their artifacts, logs and checkpoints.
 
@@ -59,7 +64,7 @@ def delete_model(
         NotFoundError: The model is gone.
         ConflictError: One of its jobs waits or runs.
     """
-    removed, model_id, organisation = Removed(models=1), model.id, model.organisation
+    removed = Removed(models=1)
     own = (jobs.c.registration_id == model_id) & owned_by(jobs, organisation)
     with database.write(durable=True) as connection:
         rows = connection.execute(select(jobs.c.id, jobs.c.state).where(own)).all()

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from modelward.domain import UnavailableError
+from modelward.domain import SandboxOptions, UnavailableError
 from modelward.jobs.checkpoints import checkpoint_folder
 from modelward.jobs.processes import Worker, machine_memory, process_children
 from modelward.jobs.records import Job, JobState
@@ -28,8 +28,8 @@ _IDLE_SECONDS = 5.0
 _CHECK_SECONDS = 1.0
 """Pause between two looks at limits, and at what others did to the jobs."""
 _TROUBLE_SECONDS = 2.0
-_DISK_SECONDS = 15.0
-"""Pause before a job is started again that met a full disk or a locked database."""
+_DISK_SECONDS = 30.0
+"""Pause before a job is started again that met a full disk or a locked database; then longer."""
 _EXIT_SECONDS = 10.0
 """Time that a worker may take to leave after its job has ended."""
 _MEMORY_SHARE = 0.8
@@ -51,11 +51,17 @@ class Dispatcher:
 
     Attributes:
         on_end: Called with every job that has ended, whichever way, in the dispatcher's thread:
-            at least once, also for jobs that ended while no server ran. Exceptions are logged.
+            at least once, also for jobs that ended while no server ran. It should return quickly:
+            no job is started or ended meanwhile. Exceptions are logged.
     """
 
     def __init__(
-        self, store: JobStore, settings: Settings, *, command: Sequence[str] = WORKER_COMMAND
+        self,
+        store: JobStore,
+        settings: Settings,
+        *,
+        command: Sequence[str] = WORKER_COMMAND,
+        sandbox: SandboxOptions | None = None,
     ) -> None:
         self._store = store
         self._settings = settings
@@ -66,12 +72,16 @@ class Dispatcher:
             *("--parent", str(os.getpid())),
             *("--checkpoint-seconds", str(settings.checkpoint_seconds)),
         ]
+        if sandbox is not None:
+            self._command += ["--sandbox", sandbox.model_dump_json()]
         memory = settings.job_max_memory_bytes or int(machine_memory() * _MEMORY_SHARE)
         self._limits = _Limits(settings.job_max_seconds, memory)
         self._workers: list[Worker] = []
         self._wake = threading.Event()
         self._stopping = False
         self._checked = -_CHECK_SECONDS
+        self._enough = True
+        self._told: set[str] = set()
         self._thread = threading.Thread(target=self._loop, name="dispatcher", daemon=True)
         self.on_end: list[Callable[[Job], None]] = []
 
@@ -123,8 +133,22 @@ class Dispatcher:
             self._wake.clear()
         self._send_home()
 
+    def _has_space(self) -> bool:
+        """Whether a job may be started: on a full disk it would only waste an attempt."""
+        free = shutil.disk_usage(self._data).free
+        enough = free >= self._settings.disk_reserve_bytes
+        if enough is not self._enough:
+            self._enough = enough
+            _LOG.log(
+                logging.INFO if enough else logging.ERROR,
+                "data folder: %s free; jobs are started with at least %s (disk_reserve_bytes)",
+                _mib(free),
+                _mib(self._settings.disk_reserve_bytes),
+            )
+        return enough
+
     def _launch(self) -> bool:
-        job = self._store.claim()
+        job = self._store.claim() if self._has_space() else None
         if job is None:
             return False
         command = [*self._command, "--job", job.id, "--attempt", str(job.attempts)]
@@ -159,7 +183,9 @@ class Dispatcher:
                 if worker.stopped_for:
                     self._store.fail(job.id, worker.stopped_for)
                 else:
-                    delay = _DISK_SECONDS if code == Outcome.TROUBLE else 0.0
+                    # Trouble with the disk seldom ends at once.
+                    pause = _DISK_SECONDS * 4 ** (job.attempts - 1)
+                    delay = pause if code == Outcome.TROUBLE else 0.0
                     self._again(job, _reason(code), ran=worker.seconds, delay=delay)
             self._workers.remove(worker)
             shutil.rmtree(self._data / "work" / worker.job_id, ignore_errors=True)
@@ -229,12 +255,15 @@ class Dispatcher:
         """Tell of every job that has ended; its checkpoints are of no use any more."""
         for job in self._store.unannounced():
             shutil.rmtree(checkpoint_folder(self._data, job.id), ignore_errors=True)
-            for listener in self.on_end:
+            # Where the note about it cannot be written, listeners still hear of it only once.
+            for listener in () if job.id in self._told else self.on_end:
                 try:
                     listener(job)
                 except Exception:
                     _LOG.exception("job %s: its end could not be told to %r", job.id, listener)
+            self._told.add(job.id)
             self._store.announced(job.id)
+            self._told.discard(job.id)
 
     def _send_home(self) -> None:
         """End all workers in order: what they did since their last checkpoint is done again."""
@@ -258,6 +287,10 @@ class Dispatcher:
                 # The next start finds it marked running, and queues it.
                 _LOG.exception("job %s", worker.job_id)
         self._workers.clear()
+        try:
+            self._tell()
+        except UnavailableError:
+            _LOG.exception("ends of jobs are told at the next start")
 
 
 def _mib(count: int) -> str:

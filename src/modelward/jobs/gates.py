@@ -12,10 +12,12 @@ from modelward.domain import (
     AnalysisType,
     ImageExtractionConfig,
     InvalidParameterError,
+    SandboxOptions,
     Stage,
     TaskType,
     parse_image_extraction,
 )
+from modelward.jobs.sandboxing import check_model
 
 __all__ = ["DECLINED", "Gate", "find_gate"]
 
@@ -39,6 +41,8 @@ class Gate:
     """Payload to typed parameters."""
     check: Callable[[Any, Mapping[str, Path]], None]
     """Looks into the uploaded archives without decoding images or opening models."""
+    check_model: Callable[[Any, Mapping[str, Path], SandboxOptions], None]
+    """Refuses models that carry code where they cannot be sandboxed."""
     load: Callable[[Mapping[str, Any]], BaseModel]
     """Stored parameters back to typed ones, in the job process."""
     stages: tuple[Stage, ...]
@@ -48,6 +52,7 @@ _GATES: dict[tuple[TaskType, AnalysisType], Gate] = {
     (TaskType.IMAGE_CLASSIFICATION, AnalysisType.EXTRACTION): Gate(
         parse=parse_image_extraction,
         check=check_image_extraction,
+        check_model=check_model,
         load=ImageExtractionConfig.model_validate,
         stages=_EXTRACTION_STAGES,
     ),

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
-from modelward.domain import InvalidParameterError, Stage
+from modelward.domain import InvalidParameterError, SandboxOptions, Stage
 from modelward.jobs.checkpoints import Checkpoints, Snapshot
 
 __all__ = [
@@ -75,6 +75,8 @@ class StageContext:
     """Time that an earlier worker spent on this stage, where its work is taken over."""
     began: float = field(default_factory=time.perf_counter)
     """Start of this stage on the clock of ``time.perf_counter``."""
+    sandbox: SandboxOptions = field(default_factory=SandboxOptions)
+    """How models that carry code are run."""
 
     def progress(self, fraction: float, message: str) -> None:
         """Report progress of this stage.

@@ -66,7 +66,9 @@ class Worker:
         self._process.terminate()
 
     def kill(self) -> None:
-        """End it and everything that it started, now."""
+        """End it and everything that it started, now; harmless when it has ended."""
+        if self._process.poll() is not None:
+            return
         tree = _tree(self.pid, process_children())
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
@@ -139,6 +141,11 @@ def machine_memory() -> int:
     return total
 
 
+def _of_the_server(name: str) -> bool:
+    secret = name in ("MODELWARD_METRICS_TOKEN", "MODELWARD_SSL_KEYFILE_PASSWORD")
+    return secret or name.startswith("MODELWARD_SIEM_")
+
+
 def _environment() -> dict[str, str]:
     """Our own, but idle OpenMP threads spin only briefly.
 
@@ -147,5 +154,5 @@ def _environment() -> dict[str, str]:
     that sleep at once cost a job of small networks a third of its speed on an idle machine.
     """
     # A job opens other people's models: what only the server needs stays out of its reach.
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("MODELWARD_SIEM_")}
+    kept = {name: value for name, value in os.environ.items() if not _of_the_server(name)}
     return {"GOMP_SPINCOUNT": _SPINS, **kept}

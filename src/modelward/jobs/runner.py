@@ -10,7 +10,14 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from modelward.domain import ConflictError, ModelwardError, Stage, StageStatus, UnavailableError
+from modelward.domain import (
+    ConflictError,
+    ModelwardError,
+    SandboxOptions,
+    Stage,
+    StageStatus,
+    UnavailableError,
+)
 from modelward.jobs.checkpoints import Checkpoints, Snapshot
 from modelward.jobs.gates import DECLINED, find_gate
 from modelward.jobs.pipeline import (
@@ -117,6 +124,7 @@ def run_job(
     *,
     checkpoints: Checkpoints | None = None,
     stopping: Callable[[], bool] = bool,
+    sandbox: SandboxOptions | None = None,
 ) -> Outcome:
     """Run a job from where it stands; whatever goes wrong for good is written to the job.
 
@@ -127,9 +135,12 @@ def run_job(
         workdir: Scratch folder of this job; removed before and after.
         checkpoints: What earlier workers reached; None: from the beginning, and nothing is kept.
         stopping: Whether this worker was asked to stop at the next checkpoint.
+        sandbox: How models that carry code are run; None: with the defaults.
     """
     try:
-        _run(_Run(store.get_unscoped(job_id), store, blobs, workdir, checkpoints, stopping))
+        job = store.get_unscoped(job_id)
+        options = sandbox or SandboxOptions()
+        _run(_Run(job, store, blobs, workdir, checkpoints, stopping, options))
     except Interrupted:
         _LOG.warning("job %s stops at a checkpoint, as it was asked to", job_id)
         return Outcome.INTERRUPTED
@@ -171,6 +182,7 @@ class _Run:
     workdir: Path
     checkpoints: Checkpoints | None
     stopping: Callable[[], bool]
+    sandbox: SandboxOptions
 
 
 def _run(run: _Run) -> None:
@@ -198,6 +210,7 @@ def _run(run: _Run) -> None:
         sink=sink,
         checkpoints=run.checkpoints if pipeline.save and pipeline.restore else None,
         stopping=run.stopping,
+        sandbox=run.sandbox,
     )
     _run_stages(pipeline, context, sink, run.store)
 

@@ -4,14 +4,11 @@ import contextlib
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from modelward.domain import (
-    AccessDeniedError,
     ConflictError,
     InvalidInputError,
-    ModelwardError,
     NotFoundError,
     UnavailableError,
     parse_analysis,
@@ -20,7 +17,7 @@ from modelward.domain import (
     slots,
 )
 from modelward.jobs.alerts import Alerts
-from modelward.jobs.audit import AuditTrail, OpenedLinks
+from modelward.jobs.audit import AuditTrail
 from modelward.jobs.database import Database, check_database, exclusive
 from modelward.jobs.deletion import Removed, delete_model
 from modelward.jobs.dispatcher import WORKER_COMMAND, Dispatcher
@@ -32,25 +29,19 @@ from modelward.jobs.queue import QueueLimits, RequestKey
 from modelward.jobs.readiness import Readiness
 from modelward.jobs.registrations import Registration, Registrations, Upload
 from modelward.jobs.retention import Housekeeper
+from modelward.jobs.sandboxing import sandbox_options
 from modelward.jobs.signing import SigningKeys
 from modelward.jobs.status import job_detail, job_status
-from modelward.jobs.store import Artifact, Job, JobState, JobStore
+from modelward.jobs.store import Job, JobState, JobStore
 from modelward.jobs.tenants import Tenants
-from modelward.jobs.uploads import Ticket, Uploads
+from modelward.jobs.uploads import Uploads
+from modelward.jobs.visits import Visits
 from modelward.settings import Settings, shown_settings
 from modelward.storage import BlobStore, disk_errors
 
-__all__ = ["AssessmentService", "JobView"]
+__all__ = ["AssessmentService"]
 
 _API_VERSION = "1.5"
-
-
-@dataclass(frozen=True)
-class JobView:
-    """What the monitor page shows."""
-
-    job: Job
-    artifacts: Mapping[str, Artifact]
 
 
 class AssessmentService:
@@ -59,6 +50,7 @@ class AssessmentService:
     Raises:
         UnavailableError: The data folder cannot be written, or its database is damaged; the
             message says what to do.
+        ConflictError: Another server works on the same data folder.
     """
 
     def __init__(
@@ -69,8 +61,8 @@ class AssessmentService:
         worker_command: Sequence[str] = WORKER_COMMAND,
     ) -> None:
         self.settings = settings
-        self.alerts = Alerts(settings, clock=clock)
         self.clock = clock
+        self.alerts = Alerts(settings, clock=clock)
         check_folder(settings)
         self._database = Database(settings.data, wait_seconds=settings.database_wait_seconds)
         self.blobs = BlobStore(settings.data / "blobs")
@@ -85,7 +77,10 @@ class AssessmentService:
         self._limits = QueueLimits(
             settings.queue_max_jobs, settings.queue_max_jobs_per_organisation
         )
-        self._dispatcher = Dispatcher(self._jobs, settings, command=worker_command)
+        self._sandbox = sandbox_options(settings)
+        self._dispatcher = Dispatcher(
+            self._jobs, settings, command=worker_command, sandbox=self._sandbox
+        )
         self._housekeeper = Housekeeper(self._database, self.blobs, settings, clock)
         self.readiness = Readiness(
             self._database,
@@ -93,7 +88,7 @@ class AssessmentService:
             floor=settings.disk_free_floor_bytes,
             dispatching=lambda: self._dispatcher.alive,
         )
-        self._opened = OpenedLinks(clock)
+        self.visits = Visits(self.links, self.uploads, self._jobs, self.audit, clock)
         self._held = contextlib.ExitStack()
 
     def start(self) -> None:
@@ -102,16 +97,13 @@ class AssessmentService:
         Raises:
             ConflictError: Another server works on the same data folder.
         """
-        lock = exclusive(self.settings.data / "server.lock", wait=False)
-        if not self._held.enter_context(lock):
-            raise ConflictError(
-                f"data folder {self.settings.data}: expected to be free; another server uses it. "
-                "Stop that one, or name another folder with --data"
-            )
+        if not self._held.enter_context(_server_lock(self.settings)):
+            raise _taken(self.settings)
         self._database.migrate()
         self.audit.note("server.started", detail=shown_settings(self.settings))
         self.uploads.start()
-        self.alerts.start(self._jobs)
+        self.alerts.start()
+        self._dispatcher.on_end.append(self.alerts.ended)
         self._dispatcher.start()
         self._housekeeper.start()
 
@@ -229,6 +221,7 @@ class AssessmentService:
                     for slot, upload in uploads.items()
                 }
                 gate.check(config, archives)
+                gate.check_model(config, archives, self._sandbox)
             except (NotFoundError, FileNotFoundError):
                 raise ConflictError(
                     "analysis: a file was uploaded again while it was being checked; "
@@ -263,7 +256,12 @@ class AssessmentService:
         """
         registration = self._registrations.get(model_id, organisation)
         return delete_model(
-            self._database, self.blobs, self.settings.data, registration, now=self.clock()
+            self._database,
+            self.blobs,
+            self.settings.data,
+            registration.id,
+            organisation=organisation,
+            now=self.clock(),
         )
 
     def download(
@@ -272,57 +270,23 @@ class AssessmentService:
         """A report or artifact of an organisation's job."""
         return self._download(self._jobs.get(job_id, organisation), report, wanted)
 
-    def download_by_link(self, job_id: str, report: str | None, wanted: str | None) -> Download:
-        """A report or artifact; the caller has checked the signed link to the job."""
-        return self._download(self._jobs.get_unscoped(job_id), report, wanted)
+    def download_by_link(
+        self, job_id: str, token: str | None, report: str | None, wanted: str | None
+    ) -> Download:
+        """A report or artifact for whoever holds the signed link to the job."""
+        return self._download(self.visits.job(job_id, token), report, wanted)
 
     def _download(self, job: Job, report: str | None, wanted: str | None) -> Download:
         kind, file_format = parse_report(report), parse_format(wanted)
         made = self._jobs.artifacts(job.id, job.organisation)
         found = build_download(job, made, self.blobs, kind, file_format)
-        self.audit.note(
+        self.audit.note_reading(
             "download",
             organisation=job.organisation,
             subject=job.id,
             detail={"file": found.filename},
         )
         return found
-
-    def view_by_link(self, job_id: str) -> JobView:
-        """What the page of a job shows; the caller has checked the signed link to the job."""
-        job = self._jobs.get_unscoped(job_id)
-        if self._opened.first(job.id):
-            self.audit.note("link.opened", organisation=job.organisation, subject=job.id)
-        return JobView(job=job, artifacts=self._jobs.artifacts(job.id, job.organisation))
-
-    def admit_upload(self, model_id: str, slot: str, token: str | None) -> Ticket:
-        """Check an upload link before any of the body is read; see :meth:`Uploads.admit`."""
-        try:
-            return self.uploads.admit(model_id, slot, token)
-        except AccessDeniedError as error:
-            self.audit.refusal("link.refused", subject=model_id, reason=error.message)
-            raise
-
-    def check_view(self, job_id: str, token: str | None) -> None:
-        """Let a genuine link to the page of a job pass.
-
-        Raises:
-            AccessDeniedError: Any other.
-        """
-        try:
-            self.links.check_monitor(job_id, token)
-        except AccessDeniedError as error:
-            self.audit.refusal("link.refused", subject=job_id, reason=error.message)
-            raise
-
-    def upload_rejected(self, ticket: Ticket, error: ModelwardError) -> None:
-        """Note that what came through an upload link was refused."""
-        self.audit.refusal(
-            "upload.rejected",
-            organisation=ticket.organisation,
-            subject=ticket.model_id,
-            reason=f"{ticket.slot}: {error.message}",
-        )
 
     def job_counts(self) -> dict[str, int]:
         """Jobs of all organisations by state, for the operator's metrics."""
@@ -335,6 +299,7 @@ def check_folder(settings: Settings) -> None:
 
     Raises:
         UnavailableError: It cannot be written, or its database is damaged.
+        ConflictError: Another server works on it.
     """
     data = settings.data
     with disk_errors():
@@ -343,6 +308,20 @@ def check_folder(settings: Settings) -> None:
             probe = data / f".probe-{secrets.token_hex(6)}"
             probe.write_bytes(b"modelward")
             probe.unlink()
-        except NotADirectoryError as error:
+        except (FileExistsError, NotADirectoryError) as error:
             raise UnavailableError(f"data folder {data}: expected a folder; {error}") from error
-    check_database(data)
+    with _server_lock(settings) as free:
+        if not free:
+            raise _taken(settings)
+        check_database(data)
+
+
+def _server_lock(settings: Settings) -> contextlib.AbstractContextManager[bool]:
+    return exclusive(settings.data / "server.lock", wait=False)
+
+
+def _taken(settings: Settings) -> ConflictError:
+    return ConflictError(
+        f"data folder {settings.data}: expected to be free; another server uses it. Stop that "
+        "one, or name another folder with --data"
+    )

@@ -207,18 +207,6 @@ class JobStore(JobProgress):
                 ).scalars()
             )
 
-    def ended(self, since: float) -> list[str]:
-        """Ids of the jobs of everybody that ended at or after a time, oldest end first."""
-        over = jobs.c.state.in_([state for state in JobState if state.ended])
-        with self._database.read() as connection:
-            return list(
-                connection.execute(
-                    select(jobs.c.id)
-                    .where(over, jobs.c.finished >= since)
-                    .order_by(jobs.c.finished)
-                ).scalars()
-            )
-
     def states(self, job_ids: list[str]) -> dict[str, JobState]:
         """State by id; unknown ids are absent."""
         with self._database.read() as connection:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from modelward.domain import UnavailableError
+from modelward.domain import SandboxOptions, UnavailableError
 from modelward.jobs.checkpoints import Checkpoints, checkpoint_folder
 from modelward.jobs.context import RequestContext, acting
 from modelward.jobs.database import Database
@@ -44,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--checkpoint-seconds", type=float, default=10, help="pause between two inside a stage"
     )
+    parser.add_argument("--sandbox", default="{}", help="sandbox settings of the service, JSON")
     given = parser.parse_args(arguments)
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda _number, _frame: stopping.set())
@@ -71,6 +72,7 @@ def _work(given: argparse.Namespace, stopping: threading.Event) -> Outcome:
                 checkpoint_folder(given.data, given.job), given.checkpoint_seconds
             ),
             stopping=stopping.is_set,
+            sandbox=SandboxOptions.model_validate_json(given.sandbox),
         )
     finally:
         database.close()

@@ -20,6 +20,7 @@ from modelward.reports.words import (
     interval_text,
     milliseconds,
     not_measured,
+    parameters,
     percent,
     shape,
     shortened,
@@ -85,7 +86,7 @@ def profile_facts(profile: ModelProfile) -> tuple[tuple[str, str], ...]:
         ("Framework", shortened(profile.framework)),
         ("Input", shape(profile.input_shape)),
         ("Outputs", count(profile.classes)),
-        ("Parameters", count(profile.parameters)),
+        ("Parameters", parameters(profile)),
         ("Inference, one input on the CPU", milliseconds(profile.inference_ms)),
     )
 
@@ -109,7 +110,8 @@ def chart_point(x: float, measured: Measured) -> Point:
 def architecture(profile: ModelProfile, title: str) -> tuple[Block, ...]:
     """The layers of a model."""
     if not profile.layers:
-        return (Paragraph(f"{title}: the layers of this model were not recorded."),)
+        reason = profile.hidden or "the layers of this model were not recorded"
+        return (Paragraph(f"{title}: {reason}."),)
     rows = tuple(
         (shortened(layer.name, 60), layer.type, layer.output_shape, count(layer.parameters))
         for layer in profile.layers[:_MOST_LAYERS]
@@ -118,7 +120,7 @@ def architecture(profile: ModelProfile, title: str) -> tuple[Block, ...]:
     rest = f"; {left_out:,} further layers are in the JSON report" if left_out else ""
     # Profiles may be named after their part in the report; once is enough.
     name = "" if profile.name == title else f": {shortened(profile.name, 80)}"
-    caption = f"{title}{name}, {count(profile.parameters)} parameters{rest}"
+    caption = f"{title}{name}, {parameters(profile)} parameters{rest}"
     return (Table(("Layer", "Type", "Output shape", "Parameters"), rows, caption, text_columns=3),)
 
 

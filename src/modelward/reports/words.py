@@ -2,7 +2,7 @@
 
 import re
 
-from modelward.domain import Interval, Measured
+from modelward.domain import Interval, Measured, ModelProfile
 
 __all__ = [
     "cell",
@@ -11,6 +11,7 @@ __all__ = [
     "interval_text",
     "milliseconds",
     "not_measured",
+    "parameters",
     "percent",
     "printable",
     "rate",
@@ -93,6 +94,13 @@ def score_text(score: float) -> str:
 def count(number: int) -> str:
     """A whole number with thousands separators."""
     return f"{number:,}"
+
+
+def parameters(profile: ModelProfile) -> str:
+    """Number of a model's parameters, or why it is not known."""
+    if profile.parameters is None:
+        return profile.hidden or "not known"
+    return count(profile.parameters)
 
 
 def duration(seconds: float) -> str:

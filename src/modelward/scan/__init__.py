@@ -1,6 +1,7 @@
 """Static scan of model files: nothing is loaded, what cannot be read is never called clean."""
 
 from modelward.scan.export import to_json, to_sarif
+from modelward.scan.gate import require_harmless, require_readable
 from modelward.scan.hdf5 import MAX_HDF5_BYTES, check_hdf5
 from modelward.scan.keras_config import MAX_CONFIG_BYTES, check_config, parse_config
 from modelward.scan.kind import ModelKind, model_kind
@@ -23,6 +24,8 @@ __all__ = [
     "check_hdf5",
     "model_kind",
     "parse_config",
+    "require_harmless",
+    "require_readable",
     "scan_path",
     "to_json",
     "to_sarif",

@@ -10,11 +10,11 @@ from modelward.scan.sniff import python_of
 __all__ = ["read"]
 
 MAX_JSON = 64 * 2**20
-_YAML_OBJECT = re.compile(rb"!!python/|!<tag:yaml\.org,2002:python/")
-_ENTITY = re.compile(rb"<!(DOCTYPE[^>]*\[|ENTITY)", re.IGNORECASE)
+_YAML_OBJECT = re.compile(rb"!!python/|tag:yaml\.org,2002:python/")
+_ENTITY = re.compile(rb"<!(DOCTYPE|ENTITY)\b", re.IGNORECASE)
 _SCRIPT = re.compile(rb"\b(torch\.(load|save|from_file|hub|ops)|aten::(save|from_file)|"
                      rb"ops\.(?!prim\b|aten\b|quantized\b|torchvision\b)\w+)")  # fmt: skip
-_TEMPLATE = re.compile(r"__\w+__|\b(import|mro|subclasses|globals|builtins|cycler|lipsum)\b")
+_TEMPLATE = re.compile(r"__\w+__|\|\s*attr\s*\(|\b(cycler|joiner|lipsum)\s*[.\[]")
 
 
 def read(scanner: Scanner, item: Item) -> None:
@@ -64,7 +64,7 @@ def _yaml(scanner: Scanner, item: Item) -> None:
 def _xml(scanner: Scanner, item: Item) -> None:
     found = _ENTITY.search(item.blob.read(0, MAX_JSON))
     if found:
-        scanner.finding(item, "MW-XML-001", "it declares entities", offset=found.start())
+        scanner.finding(item, "MW-XML-001", "it brings its own document type", offset=found.start())
 
 
 def _source(scanner: Scanner, item: Item) -> None:

@@ -8,14 +8,18 @@ error.
 import math
 from typing import IO, Any
 
+from modelward.scan.pickle_stream import ARRAY_WRAPPER, BrokenPickleError, ContradictionError
 from modelward.scan.pickle_values import NUMBER, Call, Group
-from modelward.scan.pickle_walk import ARRAY_WRAPPER, BrokenPickleError, walk
+from modelward.scan.pickle_walk import walk
 from modelward.scan.scanner import Item, Scanner
 
 __all__ = ["JoblibReader", "width_of"]
 
 _KINDS = frozenset("biufcmMSUV")
 _MAX_FIELDS = 64
+_MAX_DIMENSIONS = 64
+_HAS_OBJECT = 1
+"""Bit of a dtype's flags that makes joblib read a pickle instead of values."""
 
 
 class JoblibReader:
@@ -38,13 +42,14 @@ class JoblibReader:
             A stand-in for the array that takes the wrapper's place; None: no wrapper.
 
         Raises:
-            BrokenPickleError: An array whose length cannot be told for sure.
+            ContradictionError: An array whose length cannot be told for sure.
+        BrokenPickleError: An array that is cut off, or one of objects that breaks.
         """
         if not target.made_by(ARRAY_WRAPPER):
             return None
-        state = target.state
-        if not isinstance(state, Group) or state.kind != "dict":
-            raise BrokenPickleError("an array wrapper without a plain state")
+        state = target.state.table() if isinstance(target.state, Group) else None
+        if state is None:
+            raise ContradictionError("an array wrapper without a plain state")
         width = width_of(state.get("dtype"))
         if width is None:
             return self._object_array(file)
@@ -52,9 +57,10 @@ class JoblibReader:
         if (
             not isinstance(shape, Group)
             or shape.kind != "tuple"
+            or len(shape.items) > _MAX_DIMENSIONS
             or not all(isinstance(n, int) and 0 <= n < 2**48 for n in shape.items)
         ):
-            raise BrokenPickleError("an array wrapper without a plain shape")
+            raise ContradictionError("an array wrapper without a plain shape")
         if state.get("numpy_array_alignment_bytes") is not None:
             padding = file.read(1)
             file.seek(padding[0] if padding else 0, 1)
@@ -81,34 +87,50 @@ def width_of(dtype: Any, depth: int = 0) -> int | None:
     """Bytes of one value of a numpy dtype as a pickle describes it; None: Python objects.
 
     Raises:
-        BrokenPickleError: No plain dtype.
+        ContradictionError: No plain dtype, or one that contradicts itself.
     """
     kind, digits, code = _code(dtype, depth)
     if kind == "O":
         return None
     if kind not in _KINDS or not digits.isdecimal() or len(digits) > 9:
-        raise BrokenPickleError(f"a dtype {code!r:.40} that is not a plain one")
+        raise ContradictionError(f"a dtype {code!r:.40} that is not a plain one")
     width = int(digits) * (4 if kind == "U" else 1)
-    state = dtype.state.items if isinstance(dtype.state, Group) else []
-    if len(state) > 5 and state[5] not in (-1, width):
-        raise BrokenPickleError(f"a dtype {code!r:.40} whose state gives it another size")
-    if len(state) > 2 and isinstance(state[2], Group):
-        raise BrokenPickleError("a dtype of arrays")
-    fields = state[4].items[1::2] if len(state) > 4 and isinstance(state[4], Group) else []
+    fields, flags = _state(dtype, width)
     if len(fields) > _MAX_FIELDS:
-        raise BrokenPickleError("a dtype of too many fields")
-    inner = [field.items[0] if isinstance(field, Group) and field.items else None
-             for field in fields]  # fmt: skip
-    return None if any(width_of(one, depth + 1) is None for one in inner) else width
+        raise ContradictionError("a dtype of too many fields")
+    inner = [
+        field.items[0] if isinstance(field, Group) and field.items else None for field in fields
+    ]
+    holds_objects = any(width_of(one, depth + 1) is None for one in inner)
+    if holds_objects != bool(flags & _HAS_OBJECT):
+        raise ContradictionError(f"a dtype {code!r:.40} whose flags contradict its fields")
+    return None if holds_objects else width
+
+
+def _state(dtype: Call, width: int) -> tuple[list[Any], int]:
+    """Fields and flags of a dtype, from what BUILD gave it; numpy believes every word of it."""
+    if dtype.state is None:
+        return [], 0
+    state = dtype.state.items if isinstance(dtype.state, Group) else []
+    # version, byte order, subarray, names, fields, size, alignment, flags, metadata
+    if len(state) not in (8, 9) or state[0] not in (3, 4) or state[2] is not None:
+        raise ContradictionError("a dtype with an unusual state")
+    if state[5] not in (-1, width) or not isinstance(state[7], int):
+        raise ContradictionError("a dtype whose state gives it another size")
+    if state[4] is None:
+        return [], state[7]
+    if not isinstance(state[4], Group) or state[4].kind != "dict":
+        raise ContradictionError("a dtype with unusual fields")
+    return state[4].items[1::2], state[7]
 
 
 def _code(dtype: Any, depth: int) -> tuple[str, str, str]:
     """Kind, size and both together, as in numpy's type codes."""
     if not isinstance(dtype, Call) or not dtype.made_by("numpy.dtype") or depth > 4:
-        raise BrokenPickleError("a dtype that is not made by numpy.dtype")
+        raise ContradictionError("a dtype that is not made by numpy.dtype")
     items = dtype.args.items if isinstance(dtype.args, Group) else []
     code = items[0] if items else None
     if not isinstance(code, str):
-        raise BrokenPickleError("a dtype without a code")
+        raise ContradictionError("a dtype without a code")
     bare = code.lstrip("<>=|")
     return bare[:1], bare[1:], code

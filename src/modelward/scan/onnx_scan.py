@@ -10,7 +10,7 @@ from typing import NamedTuple
 from modelward.scan.limits import UnreadableError
 from modelward.scan.places import bad_name
 from modelward.scan.protobuf import BYTES, Field, Message
-from modelward.scan.report import Level
+from modelward.scan.report import Level, printable
 from modelward.scan.scanner import Item, Scanner
 
 __all__ = ["read"]
@@ -112,7 +112,7 @@ class _Walker:
     def tensor(self, tensor: Message) -> None:
         dims: list[int] = []
         name, outside = "", False
-        location: str | None = None
+        locations: list[str] = []
         for field in tensor.fields():
             if field.number == 1:
                 dims += _dims(tensor, field)
@@ -120,7 +120,7 @@ class _Walker:
                 name = tensor.text(field)
             elif field.number == 13:
                 key, value = _entry(tensor.child(field))
-                location = value if key == "location" else location
+                locations += [value] if key == "location" else []
             elif field.number == 14:
                 outside = field.value == 1
         where = f"tensor {name}" if name else None
@@ -128,21 +128,21 @@ class _Walker:
             self.scanner.finding(
                 self.item, "MW-ONX-003", f"a tensor of {dims[:8]} values", where=where
             )
-        if outside or location is not None:
+        for location in locations or [""] * outside:
             self.outside(location, where)
 
-    def outside(self, location: str | None, where: str | None) -> None:
+    def outside(self, location: str, where: str | None) -> None:
         reason = "no name at all" if not location else bad_name(location)
         if reason:
             self.scanner.finding(
                 self.item, "MW-ONX-002", f"data in {location!r:.100}, which has {reason}",
                 where=where,
             )  # fmt: skip
-        elif location:
+        else:
             front, mark, inside = self.item.path.rpartition("!")
             folder = inside.rpartition("/")[0]
             path = f"{folder}/{location}" if folder else location
-            self.scanner.beside[f"{front}{mark}{path}"] = self.item
+            self.scanner.beside[printable(f"{front}{mark}{path}")] = self.item
 
 
 def _dims(tensor: Message, field: Field) -> list[int]:

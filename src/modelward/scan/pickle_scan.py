@@ -5,8 +5,9 @@ from typing import IO
 from modelward.scan.blob import Blob
 from modelward.scan.joblib_arrays import JoblibReader
 from modelward.scan.limits import UnreadableError
-from modelward.scan.pickle_values import Global, Group, Persistent
-from modelward.scan.pickle_walk import Stream, walk
+from modelward.scan.pickle_stream import MAX_RAW, Stream
+from modelward.scan.pickle_values import Global, Group, Persistent, Raw
+from modelward.scan.pickle_walk import walk
 from modelward.scan.report import Level
 from modelward.scan.scanner import Item, Scanner
 from modelward.scan.second_opinion import ask_fickling
@@ -16,7 +17,6 @@ __all__ = ["read", "report_stream"]
 
 TORCH_MAGIC = 0x1950A86A20F9469CFC6C
 MAX_STREAMS = 100_000
-MAX_NESTED = 1000
 _STORAGE_BYTES = {
     "Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1,
     "Byte": 1, "Bool": 1, "ComplexDouble": 16, "ComplexFloat": 8, "QInt8": 1, "QUInt8": 1,
@@ -99,12 +99,21 @@ def _is_storage(persistent: Persistent) -> bool:
 
 def _nested(scanner: Scanner, item: Item, stream: Stream) -> None:
     """Pickles and archives in byte strings: something may load them later."""
-    for count, raw in enumerate(stream.raw):
-        if count >= MAX_NESTED:
-            break
+    loaded = {raw.offset for raw in stream.loaded if isinstance(raw, Raw)}
+    for number, raw in enumerate(stream.loaded):
+        if isinstance(raw, Raw):
+            blob = item.blob.window(raw.offset, raw.size)
+        else:
+            blob = Blob.of_bytes(raw)
+        scanner.scan(f"{item.path}!torch.load@{number}", blob, item.depth + 1)
+    if max(len(stream.raw), len(stream.encoded)) > MAX_RAW:
+        item.errors.append(f"more than {MAX_RAW} byte strings; the others were not looked into")
+    for raw in stream.raw:
+        if raw.offset in loaded:
+            continue
         window = item.blob.window(raw.offset, raw.size)
         look_inside(scanner, item, window, f"{item.path}!bytes@{raw.offset}")
-    for content in stream.encoded[:MAX_NESTED]:
+    for content in stream.encoded:
         look_inside(scanner, item, Blob.of_bytes(content), f"{item.path}!encoded")
 
 

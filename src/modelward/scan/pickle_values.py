@@ -65,12 +65,14 @@ class Group:
         self.items += items[: max(0, _KEPT - len(self.items))]
         self.weight = min(_HEAVY, self.weight + sum(map(weight, items)))
 
-    def get(self, key: str) -> Any:
-        """A dict's value; None where it is missing."""
-        for index in range(0, len(self.items) - 1, 2):
-            if self.items[index] == key:
-                return self.items[index + 1]
-        return None
+    def table(self) -> dict[str, Any] | None:
+        """A dict with texts as keys, the last of equal ones winning; None where it is no such."""
+        keys = self.items[::2]
+        if self.kind != "dict" or len(self.items) >= _KEPT or len(self.items) % 2:
+            return None
+        if not all(isinstance(key, str) for key in keys):
+            return None
+        return dict(zip(keys, self.items[1::2], strict=True))
 
 
 class Call:

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 
 __all__ = ["bad_name", "roles"]
 
+MAX_NAME = 1024
+MAX_FOLDERS = 20
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -23,7 +25,9 @@ def roles(names: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in known:
         parts = name.split("/")
-        for depth in range(len(parts)):
+        if len(name) > MAX_NAME:
+            continue
+        for depth in range(min(len(parts), MAX_FOLDERS)):
             role = _role("/".join(parts[:depth]), "/".join(parts[depth:]), known)
             if role:
                 found[name] = role

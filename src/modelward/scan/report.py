@@ -1,9 +1,18 @@
 """What a scan found, and how much of its input it could look at."""
 
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-__all__ = ["Finding", "Level", "Outcome", "Part", "ScanReport", "Verdict"]
+__all__ = ["Finding", "Level", "Outcome", "Part", "ScanReport", "Verdict", "printable"]
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
+"""Control characters, halves of characters, and marks that turn the direction of the line."""
+
+
+def printable(text: str) -> str:
+    """A name out of a file, safe for a terminal and for any encoding."""
+    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 class Level(StrEnum):
@@ -131,6 +140,11 @@ class ScanReport:
         return {
             str(outcome): sum(part.outcome is outcome for part in self.parts) for outcome in Outcome
         }
+
+    def summary(self) -> str:
+        """Verdict and coverage in one line."""
+        counts = ", ".join(f"{n} {name}" for name, n in self.coverage().items() if n)
+        return f"{self.verdict} ({counts})"
 
     def at_least(self, level: Level) -> tuple[Finding, ...]:
         """Findings of a severity or above, worst first."""

@@ -31,6 +31,10 @@ RULES: dict[str, Rule] = {
     "MW-PKL-005": Rule(Level.HIGH, "A pickle changes a class or a method", _PICKLE),
     "MW-PKL-006": Rule(Level.HIGH, "A pickle uses the extension registry", _PICKLE),
     "MW-PKL-007": Rule(Level.MEDIUM, "A pickle refers to an object outside itself", _PICKLE),
+    "MW-PKL-008": Rule(
+        Level.HIGH, "An array in a pickle that two readers read differently",
+        (*_PICKLE, "CWE-436"),
+    ),
     "MW-PKL-009": Rule(Level.MEDIUM, "A pickle that fills memory", ("CWE-409", "OWASP-ML06")),
     "MW-PKL-010": Rule(Level.HIGH, "A second scanner calls the pickle malicious", _PICKLE),
     "MW-FMT-001": Rule(Level.LOW, "The name does not fit the content", ("CWE-434",)),
@@ -78,7 +82,7 @@ RULES: dict[str, Rule] = {
     "MW-TS-001": Rule(Level.MEDIUM, "TorchScript that reaches out of the model", ("CWE-94",)),
     "MW-COD-001": Rule(Level.INFO, "Program code: it may only run in the sandbox", ("CWE-94",)),
     "MW-YML-001": Rule(Level.HIGH, "YAML that makes Python objects", ("CWE-502",)),
-    "MW-XML-001": Rule(Level.MEDIUM, "XML with entities of its own", ("CWE-611", "CWE-776")),
+    "MW-XML-001": Rule(Level.MEDIUM, "XML with a document type of its own", ("CWE-611", "CWE-776")),
     "MW-TPL-001": Rule(
         Level.HIGH, "A chat template that reaches into Python", ("CWE-1336", "CVE-2024-34359")
     ),

@@ -6,14 +6,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from modelward._version import __version__
+from modelward.data import is_litter
 from modelward.domain import InvalidInputError
 from modelward.scan.blob import Blob
 from modelward.scan.limits import Budget, Limits, UnreadableError
 from modelward.scan.lookalike import is_pickle_text, names_that_do_harm
-from modelward.scan.report import Finding, Level, Outcome, Part, ScanReport
+from modelward.scan.report import Finding, Level, Outcome, Part, ScanReport, printable
 from modelward.scan.rules import RULES
 from modelward.scan.sniff import is_zip_tail, sniff
 
@@ -33,6 +34,7 @@ _READERS = {
 }  # fmt: skip
 _PASSED = frozenset({"empty", "image", "xgboost_ubj", "tf_checkpoint_index", "protobuf"})
 _UNREADABLE = {
+    "pbtxt": "graphs in text form are not read; save them in binary form",
     "7z": "7z archives are not read; unpack it and scan the files",
     "rar": "rar archives are not read; unpack it and scan the files",
     "lz4": "lz4 streams are not read; save without compression or with zlib",
@@ -70,10 +72,16 @@ class Item:
     errors: list[str] = field(default_factory=list)
     skips: list[str] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.path = printable(self.path)
+
     @property
     def name(self) -> str:
         """File name without folders."""
-        return PurePosixPath(self.path.rsplit("!", 1)[-1]).name
+        return self.path.rpartition("!")[2].rpartition("/")[2]
+
+
+_NOTHING = Blob.of_bytes(b"")
 
 
 class Scanner:
@@ -108,8 +116,8 @@ class Scanner:
         """Report something that should not be there; the same again is reported once."""
         known = RULES[rule]
         found = Finding(
-            rule, level or known.level, item.path, reason[:500], offset,
-            where[:120] if where else None, (*known.references, *also),
+            rule, level or known.level, item.path, printable(reason[:500]), offset,
+            printable(where[:120]) if where else None, (*known.references, *also),
         )  # fmt: skip
         if len(self.findings) < 10_000:
             self.findings.setdefault((rule, item.path, reason, where), found)
@@ -132,15 +140,18 @@ class Scanner:
         except (Exception, RecursionError, MemoryError) as error:
             # whatever a reader stumbles over is a part that was not read
             item.errors.append(f"not readable: {type(error).__name__}: {error}"[:300])
+        item.blob = _NOTHING  # the bytes may be a temporary file, and there may be many
         return item
 
     def _tell(self, item: Item) -> str:
         """The format by content, or by name where the loader goes by that name alone."""
         if item.name in _BY_NAME:
             return _BY_NAME[item.name]
+        if item.name.endswith(".pbtxt"):
+            return "pbtxt"
         found = sniff(item.blob, item.name)
         if found in ("text", "unknown", "json", "yaml", "source"):
-            named = PurePosixPath(item.name).suffix.lower() in (".pkl", ".pickle", ".joblib")
+            named = _suffix(item.name) in (".pkl", ".pickle", ".joblib")
             return "pickle" if named or is_pickle_text(item.blob, self.budget) else found
         return found
 
@@ -165,10 +176,12 @@ class Scanner:
             item.skips.append(f"no reader for this format ({item.format})")
 
     def _check_name(self, item: Item) -> None:
-        expected = _EXPECTED.get(PurePosixPath(item.name).suffix.lower())
+        expected = _EXPECTED.get(_suffix(item.name))
         if item.role or expected is None or item.format in expected:
             return
         if item.format == "unknown":
+            if is_litter(item.path.rsplit("!", 1)[-1]):
+                return
             item.errors.append(f"the content is not what {item.name[-20:]!r} says: damaged?")
             return
         level = Level.MEDIUM if item.format in _DANGEROUS else Level.LOW
@@ -186,6 +199,7 @@ class Scanner:
                 importlib.import_module("modelward.scan.zips").read(self, inner)
             except UnreadableError as error:
                 inner.errors.append(str(error))
+            inner.blob = _NOTHING
 
     def spool(self) -> "tempfile.SpooledTemporaryFile[bytes]":
         """A temporary file for unpacked bytes; small ones stay in memory."""
@@ -215,8 +229,14 @@ class Scanner:
         )
 
 
+def _suffix(name: str) -> str:
+    """Lower-case extension with its dot, or the empty text."""
+    stem, dot, last = name.rpartition(".")
+    return f".{last.lower()}" if dot and stem else ""
+
+
 def _part(item: Item, found: bool, beside: dict[str, Item]) -> Part:
-    if item.path in beside and item.format == "unknown":
+    if item.path in beside and item.format == "unknown" and not item.errors:
         return Part(item.path, "tensor", Outcome.FINDING if found else Outcome.PASSED)
     outcome = (
         Outcome.ERROR
@@ -227,7 +247,8 @@ def _part(item: Item, found: bool, beside: dict[str, Item]) -> Part:
         if item.skips
         else Outcome.PASSED
     )
-    return Part(item.path, item.format, outcome, (*item.errors, *item.skips))
+    reasons = tuple(map(printable, (*item.errors, *item.skips)))
+    return Part(item.path, item.format, outcome, reasons)
 
 
 def scan_path(path: Path, *, limits: Limits | None = None) -> ScanReport:

@@ -3,7 +3,7 @@
 import re
 
 from modelward.scan.pickle_names import judge
-from modelward.scan.pickle_walk import Stream
+from modelward.scan.pickle_stream import Stream
 from modelward.scan.report import Level
 from modelward.scan.scanner import Item, Scanner
 

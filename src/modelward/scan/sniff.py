@@ -25,6 +25,9 @@ _HEADS = (
     (b"GGUF", "gguf"),
     (b"\x7fELF", "native"),
     (b"\xcf\xfa\xed\xfe", "native"),
+    (b"\xce\xfa\xed\xfe", "native"),
+    (b"\xfe\xed\xfa\xce", "native"),
+    (b"\xfe\xed\xfa\xcf", "native"),
     (b"\xca\xfe\xba\xbe", "native"),
     (b"\x89PNG\r\n\x1a\n", "image"),
     (b"\xff\xd8\xff", "image"),
@@ -32,6 +35,7 @@ _HEADS = (
 )
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _TABLE_MAGIC = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"
+_BINARY = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
 _SOURCE = frozenset({".py", ".pyw", ".sh", ".bat", ".ps1", ".js"})
 PYTHON_MAGIC = (
     (3000, "3.0"), (3141, "3.1"), (3160, "3.2"), (3190, "3.3"), (3250, "3.4"), (3320, "3.5"),
@@ -86,7 +90,7 @@ def _binary(blob: Blob, head: bytes) -> str | None:
 
 def _text(blob: Blob, head: bytes, name: str) -> str | None:
     sample = blob.read(0, 2**16)
-    if b"\0" in sample:
+    if _BINARY.search(sample):
         return None
     try:
         text = sample.decode("utf-8")

@@ -9,6 +9,7 @@ from modelward.scan.sniff import is_zip_tail
 __all__ = ["look_inside", "read"]
 
 MAX_TEXT_PICKLE = 2**20
+MAX_STREAMS = 64
 _BINARY = (b"\x80\x00", b"\x80\x01", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _PACKED = (
     b"\x1f\x8b\x08",
@@ -44,10 +45,15 @@ def look_inside(scanner: Scanner, item: Item, blob: Blob, path: str) -> None:
 def _pickle(scanner: Scanner, item: Item, blob: Blob, path: str) -> None:
     """Values start like a pickle now and then; a whole stream or a meaningful name tells."""
     with blob.open() as file:
-        stream = walk(file, scanner.budget)
-    names = [found for found in stream.globals.values() if found.level is Level.CRITICAL]
-    if (stream.broken is None and (stream.globals or stream.calls)) or names:
-        scanner.scan(path, blob, item.depth + 1)
+        for _ in range(MAX_STREAMS):
+            stream = walk(file, scanner.budget)
+            names = [one for one in stream.globals.values() if one.level is Level.CRITICAL]
+            holds = stream.globals or stream.calls or stream.raw or stream.encoded
+            if (stream.broken is None and holds) or names:
+                scanner.scan(path, blob, item.depth + 1)
+                return
+            if stream.broken or file.tell() >= blob.size:
+                return
 
 
 def _unpacks(blob: Blob) -> bool:

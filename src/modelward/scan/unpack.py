@@ -49,6 +49,9 @@ def inflate(scanner: Scanner, raw: Blob, bits: int) -> tuple[IO[bytes], int, int
             charge(scanner, len(piece), size, used)
     except zlib.error:
         return out, size, crc, False
+    except LimitReachedError:
+        out.close()
+        raise
     return out, size, crc, engine.eof and not engine.unused_data
 
 
@@ -73,11 +76,11 @@ _ENGINES: dict[str, Any] = {
 }
 
 
-def unpack(scanner: Scanner, raw: Blob, kind: str) -> tuple[Blob, str | None]:
+def unpack(scanner: Scanner, raw: Blob, kind: str) -> tuple[IO[bytes], int, str | None]:
     """Unpack a compressed file, all of its streams in a row.
 
     Returns:
-        The content, and what is wrong with it; None: nothing.
+        A temporary file, its size, and what is wrong with it; None: nothing.
 
     Raises:
         LimitReachedError: It unpacks to more than the scan allows.
@@ -100,8 +103,11 @@ def unpack(scanner: Scanner, raw: Blob, kind: str) -> tuple[Blob, str | None]:
                     charge(scanner, len(piece), size, used)
                 left = engine.unused_data if engine.eof else b""
     except (zlib.error, OSError, lzma.LZMAError, EOFError, ValueError) as error:
-        return Blob(out, 0, size), f"broken compressed data ({error})"
-    return Blob(out, 0, size), None if engine.eof else "the compressed data is cut off"
+        return out, size, f"broken compressed data ({error})"
+    except LimitReachedError:
+        out.close()
+        raise
+    return out, size, None if engine.eof else "the compressed data is cut off"
 
 
 def _pieces(engine: Any, chunk: bytes) -> Iterator[bytes]:

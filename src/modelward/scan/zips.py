@@ -10,6 +10,7 @@ import struct
 import zlib
 from collections import Counter
 from dataclasses import dataclass
+from typing import IO
 
 from modelward.scan.blob import Blob
 from modelward.scan.limits import UnreadableError
@@ -106,8 +107,8 @@ def _directory(scanner: Scanner, item: Item) -> tuple[list[Member], int]:
         end = where
     if disk or first_disk or here != count:
         raise UnreadableError("one part of a zip that spans several files")
-    if size > _MAX_DIRECTORY:
-        raise UnreadableError(f"a directory of {size} bytes")
+    if size > _MAX_DIRECTORY or count > scanner.limits.files:
+        raise UnreadableError(f"a directory of {size} bytes and {count} members")
     start = end - size  # where readers find it that allow bytes in front
     if start != offset:
         _contradiction(scanner, item, f"a directory at byte {start} that is said to be at {offset}")
@@ -115,7 +116,8 @@ def _directory(scanner: Scanner, item: Item) -> tuple[list[Member], int]:
 
 
 def _members(scanner: Scanner, item: Item, content: bytes, count: int, shift: int) -> list[Member]:
-    members, at = [], 0
+    members: list[Member] = []
+    at = 0
     while at < len(content):
         if len(content) - at < _CENTRAL.size or content[at : at + 4] != b"PK\x01\x02":
             raise UnreadableError("a broken zip directory")
@@ -126,7 +128,8 @@ def _members(scanner: Scanner, item: Item, content: bytes, count: int, shift: in
         extra = content[at + name_size : at + name_size + extra_size]
         at += name_size + extra_size + comment_size
         sizes = _wide(extra, (fields[9], fields[8], fields[16]))
-        scanner.budget.spend("nodes")
+        if len(members) >= scanner.limits.files:
+            raise UnreadableError(f"more than {len(members)} members")
         members.append(
             Member(
                 _text(raw), fields[3], fields[4], fields[7],
@@ -209,6 +212,7 @@ def _compare(scanner: Scanner, item: Item, member: Member, local: tuple[int, ...
 
 def _content(scanner: Scanner, item: Item, member: Member, raw: Blob, role: str | None) -> None:
     path = f"{item.path}!{member.name}"
+    file: IO[bytes] | None = None
     if member.method == 0:
         content = raw
         if member.size != member.packed:
@@ -230,3 +234,5 @@ def _content(scanner: Scanner, item: Item, member: Member, raw: Blob, role: str 
     if crc != member.crc:
         _contradiction(scanner, item, f"the member {member.name!r} has a wrong checksum")
     scanner.scan(path, content, item.depth + 1, role)
+    if file:
+        file.close()

@@ -15,6 +15,8 @@ __all__ = ["Keeper"]
 KEEPER_LOG = logging.getLogger("modelward.siem")
 LOCKED_SECONDS = 5.0
 """How long a foreign lock on the spool is waited for before events are sent from memory."""
+MEMORY_BYTES = 64 << 20
+"""Largest size of the queue in memory, and of the spool there."""
 DRAIN_SECONDS = 0.1
 """How long the background waits for the spool to take one call from the queue."""
 
@@ -55,6 +57,7 @@ class Keeper:
         self._draining = threading.Lock()
         self._stuck_since: float | None = None
         self._problem = ""
+        self._queued_bytes = 0
 
     @property
     def spools(self) -> list[Spool]:
@@ -111,7 +114,9 @@ class Keeper:
     def _remember(self, count: int, body: str, reason: str) -> None:
         with self._guard:
             fits = self.in_memory + count <= self._memory_most
+            fits = fits and self._queued_bytes + len(body) <= MEMORY_BYTES
             if fits:
+                self._queued_bytes += len(body)
                 self._queue.append((count, body))
                 self._queued += count
                 self.overflowed += count
@@ -155,6 +160,7 @@ class Keeper:
                 with self._guard:
                     self._queue.popleft()
                     self._queued -= count
+                    self._queued_bytes -= len(body)
         finally:
             self._draining.release()
 
@@ -173,7 +179,7 @@ class Keeper:
                 return False
             self._trouble(error)
         if self._memory is None:
-            self._memory = Spool(None, most_bytes=self._most_bytes, clock=self._clock)
+            self._memory = Spool(None, most_bytes=MEMORY_BYTES, clock=self._clock)
         self._memory.put(self._names, count, body, PATIENCE_SECONDS)
         return True
 

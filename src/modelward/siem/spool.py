@@ -138,8 +138,13 @@ class Spool:
         self._link.tidy()
 
     def _calls_wait(self) -> bool:
-        found = "SELECT EXISTS (SELECT 1 FROM inbox)"
-        return bool(self._link.guarded(lambda: self._link.work.execute(found).fetchone()[0]))
+        return bool(self._one("SELECT EXISTS (SELECT 1 FROM inbox)"))
+
+    def _one(self, question: str, *values: str) -> int:
+        """The number that a question asks for."""
+        return int(
+            self._link.guarded(lambda: self._link.work.execute(question, values).fetchone()[0])
+        )
 
     def _recount(self) -> int:
         calls, self._stored = counted(self._link.work, self._sinks)
@@ -252,19 +257,12 @@ class Spool:
         question = "SELECT EXISTS (SELECT 1 FROM pending WHERE sink = ?)"
         if not absorbed:
             question += " OR EXISTS (SELECT 1 FROM inbox)"
-        return bool(
-            self._link.guarded(lambda: self._link.work.execute(question, (sink,)).fetchone()[0])
-        )
+        return bool(self._one(question, sink))
 
     def pending(self, sink: str) -> int:
         """Events that a sink does not have yet, calls not absorbed included."""
-
-        def step() -> int:
-            waiting = self._link.work.execute("SELECT TOTAL(size) FROM inbox").fetchone()[0]
-            held = self._link.work.execute("SELECT COUNT(*) FROM pending WHERE sink = ?", (sink,))
-            return int(waiting) + int(held.fetchone()[0])
-
-        return self._link.guarded(step)
+        waiting = self._one("SELECT TOTAL(size) FROM inbox")
+        return waiting + self._one("SELECT COUNT(*) FROM pending WHERE sink = ?", sink)
 
     def dead(self, sink: str | None = None) -> list[dict[str, Any]]:
         """Dead letters: event_id, sink, reason, at (seconds since 1970) and the event's fields."""
@@ -284,10 +282,7 @@ class Spool:
 
     def dead_count(self, sink: str) -> int:
         """How many dead letters a sink has."""
-        count = "SELECT COUNT(*) FROM dead WHERE sink = ?"
-        return int(
-            self._link.guarded(lambda: self._link.work.execute(count, (sink,)).fetchone()[0])
-        )
+        return self._one("SELECT COUNT(*) FROM dead WHERE sink = ?", sink)
 
     def close(self) -> None:
         """Close the file; events stay in it."""

@@ -25,10 +25,12 @@ class BudgetedTarget:
         input_shape: Height, width, channels of one image.
         classes: Number of classes.
         access: Whether ``query`` answers labels or probabilities.
+        offers: What ``predict`` gives; of a model that gives labels only, 1 for the label.
         budget: Most images that ``query`` answers in the life of this object.
 
     Raises:
-        InvalidParameterError: The budget is below 1 or there are fewer than two classes.
+        InvalidParameterError: The budget is below 1, there are fewer than two classes, or the
+            access is to more than the target offers.
     """
 
     def __init__(
@@ -38,8 +40,13 @@ class BudgetedTarget:
         input_shape: tuple[int, int, int],
         classes: int,
         access: Access = Access.LABELS,
+        offers: Access = Access.PROBABILITIES,
         budget: int,
     ) -> None:
+        if access is Access.PROBABILITIES and offers is Access.LABELS:
+            raise InvalidParameterError(
+                "access: expected labels, because the target offers labels only; got probabilities"
+            )
         if budget < 1:
             raise InvalidParameterError(f"query budget: expected at least 1, got {budget}")
         if classes < 2:

@@ -105,7 +105,7 @@ def _page(view: JobView, token: str, root: str) -> str:
         root=root,
         job=job,
         running=not job.state.ended,
-        failed=job.state is JobState.FAILED,
+        failed=job.state in (JobState.FAILED, JobState.CANCELLED),
         refresh=_REFRESH_SECONDS,
         severity=None if job.score is None else severity(job.score).value,
         stages=_stages(view),
@@ -136,8 +136,7 @@ def add_pages(app: FastAPI, service: AssessmentService) -> None:
     async def monitor(request: Request, job_id: str) -> Response:
         token = request.query_params.get("token", "")
         try:
-            await run_in_threadpool(service.check_view, job_id, token)
-            view = await run_in_threadpool(service.view_by_link, job_id)
+            view = await run_in_threadpool(service.visits.view, job_id, token)
         except ModelwardError as error:
             return refuse(error)
         return HTMLResponse(_page(view, token, root), headers=_HEADERS)
@@ -146,9 +145,10 @@ def add_pages(app: FastAPI, service: AssessmentService) -> None:
     async def file(request: Request, job_id: str, report: str) -> Response:
         try:
             token = request.query_params.get("token")
-            await run_in_threadpool(service.check_view, job_id, token)
             wanted = request.query_params.get("file_format")
-            download = await run_in_threadpool(service.download_by_link, job_id, report, wanted)
+            download = await run_in_threadpool(
+                service.download_by_link, job_id, token, report, wanted
+            )
         except ModelwardError as error:
             return refuse(error)
         return file_response(download, service.blobs)

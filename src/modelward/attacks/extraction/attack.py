@@ -1,6 +1,7 @@
 """Model extraction with synthetic queries in adaptive rounds."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,9 @@ _PORTION = 2_000
 """Most queries chosen in one go; sources are judged anew after each portion."""
 _PARENTS = 20_000
 """Most earlier queries kept at hand as parents."""
+_KEPT = ("images", "answers", "source_of", "source_counts", "seen", "worth")
+"""Arrays that an attack needs to go on, beside its networks."""
+_LOG = logging.getLogger(__name__)
 
 
 class _Attack:
@@ -105,11 +109,7 @@ class _Attack:
             "threads": torch.get_num_threads(),
         }
         arrays = {
-            "images": self.images,
-            "answers": self.answers,
-            "source_of": self.source_of,
-            "source_counts": self.source_counts,
-            "seen": self.seen,
+            **{name: getattr(self, name) for name in _KEPT if name != "worth"},
             "worth": self.ledger.worth,
             **arrays_of(self.learner.body, "body/"),
         }
@@ -125,21 +125,30 @@ class _Attack:
         values, arrays = found
         if values["plan"] != of_plan(self.plan, tuple(s.name for s in self.sources)):
             return
+        try:
+            rng = np.random.default_rng(0)
+            rng.bit_generator.state = values["rng"]
+            marks = [(int(m), self._body(arrays, f"mark{int(m)}/")) for m in values["marks"]]
+            body = self._body(arrays, "body/")
+            kept = {name: arrays[name] for name in _KEPT}
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            _LOG.warning("notes of the attack cannot be used, it begins anew: %s", error)
+            return
         torch.set_num_threads(int(values["threads"]))
-        for stop in values["marks"]:
-            spec = body_spec(self.plan.input_shape, self.plan.classes)
-            body = nets.build_torch(spec, self.plan.seed)
-            load_arrays(body, arrays, f"mark{stop}/")
-            self.checkpoints.append((int(stop), self._frozen(body)))
-        load_arrays(self.learner.body, arrays, "body/")
-        self.learner.body.eval()
-        self.learner.runs = int(values["runs"])
-        self.rng.bit_generator.state = values["rng"]
-        self.images, self.answers = arrays["images"], arrays["answers"]
-        self.source_of, self.source_counts = arrays["source_of"], arrays["source_counts"]
-        self.seen, self.ledger.worth = arrays["seen"], arrays["worth"]
+        self.rng = rng
+        self.checkpoints = [(stop, self._frozen(earlier)) for stop, earlier in marks]
+        self.learner.body, self.learner.runs = body, int(values["runs"])
+        self.ledger.worth = kept.pop("worth")
+        for name, value in kept.items():
+            setattr(self, name, value)
         self.spent = int(values["spent"])
         self.target.charge(self.spent)
+
+    def _body(self, arrays: Mapping[str, NDArray[Any]], prefix: str) -> Any:
+        spec = body_spec(self.plan.input_shape, self.plan.classes)
+        body = nets.build_torch(spec, self.plan.seed)
+        load_arrays(body, arrays, prefix)
+        return body.eval()
 
     def _part(self, low: float, high: float) -> Progress:
         """A progress callback for one part of the whole."""

@@ -90,7 +90,8 @@ class Surrogate:
     def body(self) -> Any:
         """The network for images at canvas size, without the averaging before it."""
         averaged = canvas_size(self.spec.input_shape)[2] > 1
-        return self._module[1:] if averaged else self._module
+        # a slice would keep the layers' old numbers, and with them the names of their weights
+        return torch.nn.Sequential(*list(self._module)[1:]) if averaged else self._module
 
     def predict(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Class probabilities.

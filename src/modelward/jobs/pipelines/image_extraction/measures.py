@@ -20,9 +20,8 @@ from modelward.domain import (
     VulnerabilityReport,
 )
 from modelward.jobs.pipeline import StageContext
-from modelward.jobs.pipelines.image_extraction.state import Assessment, Labels
+from modelward.jobs.pipelines.image_extraction.state import Assessment, Labels, Model
 from modelward.scoring import defense_due, extraction_score, measured_rate, references, severity
-from modelward.targets import KerasModel
 
 __all__ = ["job_info", "predicted_labels", "vulnerability_report"]
 
@@ -90,7 +89,7 @@ def vulnerability_report(context: StageContext, state: Assessment) -> Vulnerabil
     )
 
 
-def predicted_labels(model: KerasModel | Surrogate, images: NDArray[np.uint8]) -> Labels:
+def predicted_labels(model: Model | Surrogate, images: NDArray[np.uint8]) -> Labels:
     """Labels that the target or a clone gives to images, in bounded memory.
 
     Args:

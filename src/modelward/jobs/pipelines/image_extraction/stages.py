@@ -3,14 +3,16 @@
 import numpy as np
 
 from modelward.attacks import ExtractionPlan, extract
-from modelward.data import extract_model, load_images
+from modelward.data import load_images
 from modelward.domain import Access, AssessmentError, AttackType, TaskType
 from modelward.jobs.pipeline import StageContext
 from modelward.jobs.pipelines.image_extraction import artifacts, measures
+from modelward.jobs.pipelines.image_extraction.opening import open_target
 from modelward.jobs.pipelines.image_extraction.resuming import AttackNotes
-from modelward.jobs.pipelines.image_extraction.state import Assessment, Labels
+from modelward.jobs.pipelines.image_extraction.state import Assessment, Labels, Model
+from modelward.scan import require_harmless, scan_path
 from modelward.scoring import defense_due
-from modelward.targets import BudgetedTarget, KerasModel, load_keras
+from modelward.targets import BudgetedTarget
 
 __all__ = ["attack", "check_sanity", "defend", "explore_model", "judge"]
 
@@ -19,20 +21,14 @@ SEED_SHARE = 0.5
 
 
 def explore_model(context: StageContext, state: Assessment) -> None:
-    """Open the model safely and hold its shape against the payload."""
+    """Scan the model, open it safely and hold its shape against the payload."""
+    context.progress(0.05, "Scanning the model file")
+    scanned = scan_path(context.inputs["model"])
+    require_harmless(scanned)
     context.progress(0.1, "Reading the model file")
-    folder = context.workdir / "model"
-    folder.mkdir()
-    path = extract_model(context.inputs["model"], folder)
-    context.progress(0.4, "Loading the model")
-    config = state.config
-    state.model = load_keras(
-        path,
-        input_shape=config.input_shape,
-        classes=config.number_of_classes,
-        normalize_data=config.normalize_data,
-        color_space=config.color_space,
-    )
+    state.model = open_target(context, scanned)
+    state.notes.append(f"The model file was scanned before it was opened: {scanned.summary()}.")
+    state.notes.extend(state.model.notes)
 
 
 def check_sanity(context: StageContext, state: Assessment) -> None:
@@ -62,7 +58,7 @@ def check_sanity(context: StageContext, state: Assessment) -> None:
     state.seeds, state.scored = np.sort(order[:seeds]), np.sort(order[seeds:])
 
 
-def _best_color_space(state: Assessment) -> tuple[KerasModel, Labels]:
+def _best_color_space(state: Assessment) -> tuple[Model, Labels]:
     """The model as sent, or with the channel order that classifies the upload best."""
     model, images = state.model, state.images
     labels = measures.predicted_labels(model, images.images)
@@ -88,6 +84,7 @@ def attack(context: StageContext, state: Assessment) -> None:
         input_shape=config.input_shape,
         classes=config.number_of_classes,
         access=Access(config.access),
+        offers=model.offers,
         budget=config.number_of_attack_queries,
     )
     plan = ExtractionPlan(

@@ -8,9 +8,11 @@ import numpy as np
 from modelward.attacks import ExtractionResult
 from modelward.data import ImageSet
 from modelward.domain import ImageExtractionConfig, VulnerabilityReport
-from modelward.targets import KerasModel
+from modelward.targets import KerasModel, SandboxedModel
 
-__all__ = ["Assessment"]
+__all__ = ["Assessment", "Labels", "Model"]
+
+Model = KerasModel | SandboxedModel
 
 Labels = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -23,7 +25,7 @@ class Assessment:
     """
 
     config: ImageExtractionConfig
-    model: KerasModel = field(init=False)
+    model: Model = field(init=False)
     images: ImageSet = field(init=False)
     target_labels: Labels = field(init=False)
     """The target's label for every uploaded image, (n,) int64."""

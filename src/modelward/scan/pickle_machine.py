@@ -1,0 +1,188 @@
+"""The stack, the memo and the calls of an unpickler that builds nothing."""
+
+from collections.abc import Callable
+from typing import IO, Any
+
+from modelward.scan.limits import Budget
+from modelward.scan.pickle_arguments import Arguments
+from modelward.scan.pickle_checks import CHECKED, check_state, odd
+from modelward.scan.pickle_names import effective, is_callable, judge
+from modelward.scan.pickle_stream import (
+    ARRAY_WRAPPER,
+    Alarm,
+    BrokenPickleError,
+    ContradictionError,
+    Stream,
+)
+from modelward.scan.pickle_values import MARK, NUMBER, Call, Global, Group, Raw, weight
+from modelward.scan.report import Level
+
+__all__ = ["AfterBuild", "Machine"]
+
+AfterBuild = Callable[[Call, IO[bytes]], Any]
+_TEXTS = frozenset(
+    "BINSTRING BINUNICODE BINUNICODE8 SHORT_BINSTRING SHORT_BINUNICODE STRING UNICODE".split()
+)
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+_EMPTY = {"EMPTY_LIST": "list", "EMPTY_TUPLE": "tuple", "EMPTY_DICT": "dict", "EMPTY_SET": "set"}
+_FROM_MARK = {"LIST": "list", "TUPLE": "tuple", "DICT": "dict", "FROZENSET": "frozenset"}
+_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+
+
+class Machine:
+    """Stack, memo and file of one stream.
+
+    Attributes:
+        stream: What was found out so far.
+        at: Byte of the opcode that is being executed.
+        opcode: Its name.
+        protocol: From PROTO; decides whether names are mapped.
+        frame_end: Byte behind the last FRAME.
+    """
+
+    def __init__(self, file: IO[bytes], budget: Budget, after_build: AfterBuild | None) -> None:
+        self.file, self.budget, self.after_build = file, budget, after_build
+        self.stream = Stream(start=file.tell())
+        self.arguments = Arguments(file, self.stream)
+        self.stack: list[Any] = []
+        self.memo: dict[int, Any] = {}
+        self.protocol = 0
+        self.frame_end = 0
+        self.at = self.stream.start
+        self.opcode = "start"
+
+    def make(self, name: str, argument: Any) -> None:
+        """Opcodes that push a value and do nothing else."""
+        if name in _TEXTS:
+            self.push(argument)
+        elif name in _EMPTY:
+            self.push(Group(_EMPTY[name], []))
+        elif name in _FROM_MARK:
+            self._group(_FROM_MARK[name], self.since_mark())
+        elif name in _TUPLES:
+            self._group("tuple", [self.pop() for _ in range(_TUPLES[name])][::-1])
+        elif name in _CONSTANTS:
+            self.push(_CONSTANTS[name])
+        elif name == "FRAME":
+            self.frame_end = self.file.tell() + argument
+        elif name != "READONLY_BUFFER":
+            self.push(argument if isinstance(argument, int | Raw) else NUMBER)
+
+    def _group(self, kind: str, items: list[Any]) -> None:
+        made = Group(kind, items)
+        self.stream.heaviest = max(self.stream.heaviest, made.weight)
+        self.push(made)
+
+    # the stack
+
+    def push(self, value: Any) -> None:
+        """Push a value."""
+        self.stack.append(value)
+
+    def pop(self) -> Any:
+        """Take the top value; the unpickler would fail where there is none above the mark."""
+        if not self.stack or self.stack[-1] is MARK:
+            raise BrokenPickleError("a value is taken from an empty stack")
+        return self.stack.pop()
+
+    def top(self) -> Any:
+        """The top value, left where it is."""
+        if not self.stack or self.stack[-1] is MARK:
+            raise BrokenPickleError("a value is taken from an empty stack")
+        return self.stack[-1]
+
+    def since_mark(self) -> list[Any]:
+        """Take everything above the last mark, and the mark."""
+        for index in range(len(self.stack) - 1, -1, -1):
+            if self.stack[index] is MARK:
+                items = self.stack[index + 1 :]
+                del self.stack[index:]
+                return items
+        raise BrokenPickleError("no mark on the stack")
+
+    # names and calls
+
+    def name(self, module: Any, name: Any) -> None:
+        """Push a global, judged; a name that is no plain text is an alarm."""
+        if not isinstance(module, str) or not isinstance(name, str):
+            self.alarm(
+                "MW-PKL-003", Level.CRITICAL, "a global whose name is only made while loading"
+            )
+            self.push(Global("?", "?", self.at, self.opcode))
+            self.stack[-1].level = Level.CRITICAL
+            return
+        found = Global(*effective(module, name, self.protocol), self.at, self.opcode)
+        known = self.stream.globals.get((found.module, found.name))
+        if known is not None:
+            self.push(known)
+            return
+        found.level = judge(found.module, found.name)
+        found.callable = is_callable(found.module, found.name)
+        self.stream.globals[found.module, found.name] = found
+        self.push(found)
+
+    def call(self, function: Any, args: Any, *, new: bool = False) -> None:
+        """Push the result of a call; ``new`` for NEWOBJ, which runs ``__new__`` only."""
+        self.stream.calls += 1
+        if isinstance(function, Global):
+            self.stream.called.add((function.module, function.name))
+            if not new:
+                self.stream.reduced.add((function.module, function.name))
+            if function.level is None:
+                self._check_call(function, args, new)
+        else:
+            self.alarm("MW-PKL-004", Level.HIGH, "a call of something that is no global")
+        self.push(Call(function, args, self.at))
+        self.stream.heaviest = max(self.stream.heaviest, weight(self.stack[-1]))
+
+    def _check_call(self, function: Global, args: Any, new: bool) -> None:
+        items = args.items if isinstance(args, Group) else []
+        if any(isinstance(item, Global) and item.full == ARRAY_WRAPPER for item in items):
+            # the loader would read an array from the file where the walk sees none
+            odd(self, "joblib's array wrapper made in an unusual way")
+        if not new and not function.callable:
+            odd(self, f"a call of {function.full}, which honest pickles only refer to or make new")
+        check = CHECKED.get(function.full)
+        if check:
+            check(self, items)
+
+    def alarm(self, rule: str, level: Level, reason: str) -> None:
+        """Note something that should not be there."""
+        if len(self.stream.alarms) < 1000:
+            self.stream.alarms.append(Alarm(rule, level, self.at, self.opcode, reason))
+
+    def build(self, _: Any) -> None:
+        """BUILD: give an object its state."""
+        state = self.pop()
+        target = self.top()
+        if isinstance(target, Global):
+            self.alarm("MW-PKL-005", Level.HIGH, f"the state of {target.full} itself is changed")
+        groups = state.items if isinstance(state, Group) and state.kind == "tuple" else [state]
+        for group in groups:
+            if isinstance(group, Group) and group.kind == "dict":
+                check_state(self, group)
+        if isinstance(target, Call):
+            target.state = state
+            target.weight += weight(state)
+            try:
+                self._finish(target)
+            except ContradictionError as error:
+                self.alarm("MW-PKL-008", Level.HIGH, str(error))
+                raise
+
+    def _finish(self, target: Call) -> None:
+        """What the loader does with a finished object beside unpickling it."""
+        if target.made_by(ARRAY_WRAPPER) and self.file.tell() < self.frame_end:
+            # joblib would read the array from behind the frame, and go on inside it
+            raise ContradictionError("an array in the middle of a frame")
+        if self.after_build and (made := self.after_build(target, self.file)) is not None:
+            self.stack[-1] = made
+
+    def add_items(self, items: list[Any]) -> None:
+        """Add to the container on top of the stack."""
+        target = self.top()
+        if isinstance(target, Group):
+            target.add(items)
+            self.stream.heaviest = max(self.stream.heaviest, target.weight)
+        elif isinstance(target, Global):
+            self.alarm("MW-PKL-005", Level.HIGH, f"the items of {target.full} itself are changed")
