@@ -17,7 +17,6 @@ from modelward.domain import (
     TaskType,
     parse_image_extraction,
 )
-from modelward.jobs.sandboxing import check_model
 
 __all__ = ["DECLINED", "Gate", "find_gate"]
 
@@ -48,11 +47,20 @@ class Gate:
     stages: tuple[Stage, ...]
 
 
+def _check_sandboxable(
+    config: ImageExtractionConfig, archives: Mapping[str, Path], options: SandboxOptions
+) -> None:
+    # Not above: the job process, which needs no such check, would import half of the service.
+    from modelward.jobs.sandboxing import check_model
+
+    check_model(config, archives, options)
+
+
 _GATES: dict[tuple[TaskType, AnalysisType], Gate] = {
     (TaskType.IMAGE_CLASSIFICATION, AnalysisType.EXTRACTION): Gate(
         parse=parse_image_extraction,
         check=check_image_extraction,
-        check_model=check_model,
+        check_model=_check_sandboxable,
         load=ImageExtractionConfig.model_validate,
         stages=_EXTRACTION_STAGES,
     ),
