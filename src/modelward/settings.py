@@ -48,8 +48,8 @@ class Settings(BaseSettings):
         extra="forbid",
     )
 
-    data: Path = Path("modelward-data")
-    """Folder of the database, the files and the signing key."""
+    data: Path = Field(default=Path("modelward-data"), validate_default=True)
+    """Folder of the database, the files and the signing key; made absolute."""
     host: str = "127.0.0.1"
     """Address to listen on; anything but loopback needs this to be set."""
     port: int = Field(default=8000, ge=0, le=65535)
@@ -177,6 +177,12 @@ class Settings(BaseSettings):
     def longest_link_life(self) -> float:
         """Seconds that any link lives; for so long a retired signing key is read."""
         return max(self.upload_lifetime_seconds, self.view_lifetime_seconds)
+
+    @field_validator("data")
+    @classmethod
+    def _absolute(cls, given: Path) -> Path:
+        # Job processes and sandboxes work in other folders.
+        return given.absolute()
 
     @field_validator("trusted_proxies")
     @classmethod

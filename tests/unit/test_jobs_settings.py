@@ -24,6 +24,13 @@ def test_order_of_the_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert load_settings().host == "127.0.0.2"
 
 
+def test_the_data_folder_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MODELWARD_DATA", raising=False)
+    assert Settings().data == tmp_path / "modelward-data"
+    assert load_settings(data=Path("here")).data == tmp_path / "here"
+
+
 def test_no_file_is_picked_up_from_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,23 @@ def test_a_base_model_gives_labels(tmp_path, layout):
     assert any("class numbers" in note for note in model.notes)
     with pytest.raises(AssessmentError, match="this one was closed"):
         model.predict(IMAGES)
+
+
+def test_a_folder_may_be_named_from_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exchange = base_model(tmp_path)
+    relative = replace(exchange, folder=exchange.folder.relative_to(tmp_path))
+    with opened(relative) as model:
+        assert model.predict(IMAGES).argmax(1).tolist() == LABELS.tolist()
+
+
+def test_a_sandbox_that_does_not_start_is_not_blamed_on_the_model(tmp_path):
+    exchange = base_model(tmp_path)
+    gone = replace(exchange, folder=tmp_path / "gone")
+    with pytest.raises(AssessmentError, match=r"sandbox: expected it to start; .*modelward doctor"):
+        SandboxProcess(
+            inspect_interpreter(Path(sys.executable)), gone.folder, {"kind": "base_model"}, OWN
+        )
 
 
 def test_a_base_model_may_give_probabilities(tmp_path):

@@ -69,6 +69,8 @@ def launch_plan(
     binds += system
     arguments = [*_NAMESPACES, *links]
     if exchange is not None:
+        # The launcher works in /.
+        exchange = exchange.absolute()
         binds.append((str(exchange), INSIDE))
     _refuse_private([source for source, _ in binds if source != str(exchange)], options)
     # Scratch first: an interpreter may live below /tmp or a home.

@@ -29,6 +29,8 @@ _MOST_PRINTED = 16 * 2**20
 _PIPE_BYTES = 2**20
 _SET_PIPE_SIZE = 1031
 _GRACE_SECONDS = 5.0
+_NOT_STARTED = 97
+"""Exit code of ``launch.py`` where bubblewrap could not be started."""
 
 
 class MissingModuleError(AssessmentError):
@@ -213,7 +215,13 @@ class SandboxProcess:
         if self._fate.ended is None and code in (128 + 24, -24):
             reason = f"it used up its {self._options.cpu_seconds} s of CPU time"
         lines = [line for line in self._fate.printed.splitlines() if line.strip()]
-        last = f"; last words: {frames.text(lines[-1])}" if lines else ""
+        words = frames.text(lines[-1]) if lines else ""
+        if code == _NOT_STARTED and self._asked == 0 and "sandbox not started" in words:
+            return AssessmentError(
+                f"sandbox: expected it to start; got: {words}. The cause is this machine or its "
+                "settings, not the model: `modelward doctor` says what is missing"
+            )
+        last = f"; last words: {words}" if words else ""
         return AssessmentError(f"model: it was ended in the sandbox: {reason}{last}")
 
 
