@@ -37,14 +37,19 @@ def explore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     )
     state = SimpleNamespace(config=config, notes=[], loaded=loaded)
 
-    def run(members: dict[str, bytes]) -> Any:
-        path = tmp_path / "upload"
+    def packed(slot: str, members: dict[str, bytes]) -> Path:
+        path = tmp_path / slot
         with zipfile.ZipFile(path, "w") as archive:
             for name, content in members.items():
                 archive.writestr(name, content)
+        return path
+
+    def run(members: dict[str, bytes], data: dict[str, bytes] | None = None) -> Any:
+        path = packed("upload", members)
+        label = packed("label", {"label.csv": b"image,label\n"})
         context = SimpleNamespace(
             config=config,
-            inputs={"model": path},
+            inputs={"model": path, "data": packed("data", data or {}), "label": label},
             workdir=tmp_path,
             progress=lambda share, text: None,
         )
@@ -78,6 +83,15 @@ def test_a_hostile_file_beside_the_model_is_enough(explore: Any):
     with pytest.raises(AssessmentError, match=r"MW-PKL-001 \(critical\) at upload!extra/x\.bin"):
         explore({"model.h5": weights(), "extra/x.bin": pickle.dumps(Evil())})
     assert explore.state.loaded == []
+
+
+def test_code_among_the_images_is_refused_and_a_wrong_ending_is_not(explore: Any):
+    png = b"\x89PNG\r\n\x1a\n" + bytes(40)
+    state = explore({"model.h5": weights()}, {"0.jpg": png, "notes.doc": b"\x01\xff\x00" * 50})
+    assert len(state.loaded) == 1
+    with pytest.raises(AssessmentError, match=r"data: expected .* MW-PKL-001 \(critical\)"):
+        explore({"model.h5": weights()}, {"0.png": png, "1.png": pickle.dumps(Evil())})
+    assert len(state.loaded) == 1
 
 
 def test_a_part_that_cannot_be_read_stops_the_job(explore: Any):

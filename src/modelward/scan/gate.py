@@ -8,20 +8,27 @@ __all__ = ["require_harmless", "require_readable"]
 BLOCKING = Level.MEDIUM
 
 
-def require_harmless(report: ScanReport) -> None:
-    """Refuse a model in which the scan found something of medium severity or above.
+def require_harmless(
+    report: ScanReport, *, what: str = "model", blocking: Level = BLOCKING
+) -> None:
+    """Refuse an upload in which the scan found something grave.
+
+    Args:
+        report: Of the uploaded archive.
+        what: Its slot, for the message.
+        blocking: Severity from which on a finding counts.
 
     Raises:
         AssessmentError: The message names the rule, the place and the reason of the worst finding.
     """
-    found = report.at_least(BLOCKING)
+    found = report.at_least(blocking)
     if found:
         worst, more = found[0], len(found) - 1
         also = f" and {more} more finding{'s' if more > 1 else ''}" if more else ""
         raise AssessmentError(
-            f"model: expected a file in which the scan finds nothing; got {worst.rule} "
-            f"({worst.severity}) at {worst.location}: {worst.reason}{also}; the model was not "
-            "opened. Build it from standard parts; `modelward scan` lists every finding"
+            f"{what}: expected a file in which the scan finds nothing; got {worst.rule} "
+            f"({worst.severity}) at {worst.location}: {worst.reason}{also}; it was not opened. "
+            "Leave out what carries code; `modelward scan` lists every finding"
         )
 
 

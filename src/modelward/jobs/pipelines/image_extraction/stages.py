@@ -10,7 +10,7 @@ from modelward.jobs.pipelines.image_extraction import artifacts, measures
 from modelward.jobs.pipelines.image_extraction.opening import open_target
 from modelward.jobs.pipelines.image_extraction.resuming import AttackNotes
 from modelward.jobs.pipelines.image_extraction.state import Assessment, Labels, Model
-from modelward.scan import require_harmless, scan_path
+from modelward.scan import Level, require_harmless, scan_path
 from modelward.scoring import defense_due
 from modelward.targets import BudgetedTarget
 
@@ -21,10 +21,13 @@ SEED_SHARE = 0.5
 
 
 def explore_model(context: StageContext, state: Assessment) -> None:
-    """Scan the model, open it safely and hold its shape against the payload."""
-    context.progress(0.05, "Scanning the model file")
+    """Scan what was uploaded, open the model safely and hold its shape against the payload."""
+    context.progress(0.05, "Scanning the uploads")
     scanned = scan_path(context.inputs["model"])
     require_harmless(scanned)
+    for slot in ("data", "label"):
+        # Images and text: a wrong ending or a stray file is the decoders' business, code is not.
+        require_harmless(scan_path(context.inputs[slot]), what=slot, blocking=Level.HIGH)
     context.progress(0.1, "Reading the model file")
     state.model = open_target(context, scanned)
     state.notes.append(f"The model file was scanned before it was opened: {scanned.summary()}.")
