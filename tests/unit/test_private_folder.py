@@ -126,6 +126,17 @@ def test_places_that_cannot_be_a_data_folder(tmp_path: Path, place: str) -> None
         assert "data folder" in text and "Traceback" not in text
 
 
+@pytest.mark.parametrize("name", ["blobs", "incoming", "logs"])
+def test_a_file_where_the_service_needs_a_folder(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("x")
+    with pytest.raises(UnavailableError, match=f"{name}: expected a folder"):
+        service = AssessmentService(Settings(data=tmp_path))
+        try:
+            service.start()
+        finally:
+            service.stop()
+
+
 @pytest.mark.parametrize(
     "command",
     [

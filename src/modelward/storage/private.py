@@ -47,7 +47,8 @@ def make_folder(path: Path) -> None:
                 raise
             raise UnavailableError(
                 f"data folder {str(path)[:300]}: expected a folder, or a place where one can be "
-                f"made; got: {error.strerror}. Name another one with --data"
+                f"made; got: {error.strerror}. Move away what is there, or name another one with "
+                "--data"
             ) from error
 
 
