@@ -1,7 +1,9 @@
 """`modelward scan` as typed: output, files and exit codes."""
 
 import json
+import os
 import pickle
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +16,20 @@ from modelward.cli import app
 class Evil:
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
         return eval, ("1 + 1",)
+
+
+def command(
+    *words: str, stdout: int = subprocess.PIPE, stderr: int = subprocess.PIPE
+) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", "from modelward.cli import app; app()", *words],
+        stdout=stdout,
+        stderr=stderr,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
 
 @pytest.fixture
@@ -97,6 +113,65 @@ def test_registered_model_that_is_not_there(tmp_path: Path):
     done = CliRunner().invoke(app, ["scan", "models:/none/1"], env={"MLFLOW_TRACKING_URI": uri})
     assert done.exit_code == 2
     assert "expected a model that MLflow can download" in done.stderr
+
+
+def test_without_a_registry_none_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("mlflow")
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+        monkeypatch.delenv(name, raising=False)
+    done = command("scan", "models:/nope/1")
+    assert done.returncode == 2
+    assert "MLFLOW_TRACKING_URI" in done.stderr and "INFO" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert list((tmp_path / "cwd").iterdir()) == []
+
+
+def test_mlflow_keeps_quiet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'm.db'}")
+    done = command("scan", "models:/none/1")
+    assert done.returncode == 2
+    assert "expected a model that MLflow can download" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_broken_pipe_does_not_change_the_exit_code(tmp_path: Path):
+    for number in range(150):
+        (tmp_path / f"cut-{number:03}.pkl").write_bytes(b"\x80\x04N")
+    for options in ([], ["--json"]):
+        reading, writing = os.pipe()
+        os.close(reading)  # as if head had ended
+        try:
+            done = command("scan", str(tmp_path), *options, stdout=writing)
+        finally:
+            os.close(writing)
+        assert done.returncode == 3
+        assert done.stderr == ""
+
+
+def test_an_error_that_nobody_reads_keeps_its_exit_code(tmp_path: Path):
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = command("scan", str(tmp_path / "missing"), stdout=writing, stderr=writing)
+    finally:
+        os.close(writing)
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize("error", [RuntimeError("boom"), RecursionError(), KeyboardInterrupt()])
+def test_what_was_not_expected_is_no_finding(
+    files: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+):
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(sys.modules["modelward.cli.scan"], "scan_path", fail)
+    done = CliRunner().invoke(app, ["scan", str(files / "good.pkl")])
+    assert done.exit_code == 3
+    assert done.stderr and "Traceback" not in done.output
 
 
 def test_without_mlflow(monkeypatch: pytest.MonkeyPatch):

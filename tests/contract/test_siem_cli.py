@@ -106,6 +106,7 @@ def test_acknowledgement_is_waited_for():
         ([], "Expected a SIEM, got none"),
         (["--splunk-url", "https://h"], "authorization: expected together with splunk_url"),
         (["--splunk-url", "http://192.0.2.1", "--authorization", "t"], "splunk_url: expected http"),
+        (["--splunk-url", "http://192.0.2.1", "--authorization", "t"], "Pass --allow-http where"),
         (["--dcr-endpoint", "https://h"], "dcr_immutable_id: expected with the other"),
         (["--dcr-endpoint", "http://127.0.0.1", "--dcr-immutable-id", "dcr-1"], "expected https"),
         (["--nonsense"], "No such option"),
@@ -115,6 +116,17 @@ def test_usage_errors_are_named(words, message):
     result = run("test", *words)
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+def test_the_logs_ingestion_api_has_no_plain_http_to_allow():
+    result = run("test", "--dcr-endpoint", "http://192.0.2.1", "--dcr-immutable-id", "dcr-1")
+    assert result.exit_code == 2
+    assert "expected https" in result.stderr and "allow" not in result.stderr
+
+
+def test_exit_codes_are_in_the_help():
+    text = " ".join(run("test", "--help").stdout.replace("│", " ").split())
+    assert "Exit codes: 0 every SIEM took it; 2 wrong use: nothing was sent; 3 one or more" in text
 
 
 def test_the_logs_ingestion_api_is_asked_where_its_rule_is_given(monkeypatch):

@@ -119,7 +119,7 @@ def test_missing_file_is_a_usage_error(tmp_path, service):
     files = sample_files(tmp_path / "in") | {"model": tmp_path / "none.h5"}
     result = invoke(tmp_path, files=files)
     assert result.exit_code == ExitCode.USAGE
-    assert "--model: expected a file" in result.stderr
+    assert "--model: expected a file or a folder" in result.stderr
 
 
 def test_unreadable_sizes_ask_for_the_option(tmp_path, service):

@@ -108,8 +108,11 @@ def test_files_that_vanish_meanwhile_are_no_part_of_the_backup(
 
 def test_targets_that_would_do_harm_are_refused(world: JobWorld, tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
-    for target in (tmp_path / "there", world.data / "inside"):
-        with pytest.raises(InvalidInputError, match="expected a new file or folder outside"):
+    for target, words in (
+        (tmp_path / "there", "exists already"),
+        (world.data / "inside", "expected a place outside of the data folder"),
+    ):
+        with pytest.raises(InvalidInputError, match=words):
             make_backup(world.data, target)
     with pytest.raises(InvalidInputError, match=r"holds no modelward\.db"):
         make_backup(tmp_path / "there", tmp_path / "x")

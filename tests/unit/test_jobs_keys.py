@@ -1,12 +1,15 @@
 """Keys, their roles and lives, and the migration of keys that had neither."""
 
+import json
 import sqlite3
 from pathlib import Path
 
 import pytest
 from alembic import command
 from alembic.config import Config
+from typer.testing import CliRunner
 
+from modelward.cli import app
 from modelward.domain import (
     ConflictError,
     InvalidInputError,
@@ -193,3 +196,32 @@ def test_keys_of_the_first_schema_keep_working(tmp_path: Path) -> None:
     assert roles == [Role.ADMIN, Role.SUBMITTER]
     handles = {info.key_id for info in Keys(database, lambda: 2.0).listed(1)}
     assert len(handles) == 2 and all(handle.startswith("key-") for handle in handles)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["rotate", "1", "k", "--grace-hours", "800"], "--grace-hours: expected 0 to 720 hours"),
+        (["rotate", "1", "k", "--grace-hours", "nan"], "--grace-hours: expected 0 to 720 hours"),
+        (["create", "1", "--label", "x", "--days", "0"], "--days: expected more than 0 and at"),
+        (["create", "1", "--label", "x", "--days", "9999"], "at most 3660 days; got 9999"),
+    ],
+)
+def test_commands_speak_of_their_own_options(
+    tmp_path: Path, options: list[str], words: str
+) -> None:
+    world = World(tmp_path)
+    done = CliRunner().invoke(app, ["key", *options, "--data", str(tmp_path)])
+    assert done.exit_code == 2
+    assert words in done.stderr and "seconds" not in done.stderr
+    assert world.events() == ["organisation.created", "key.created"]
+
+
+def test_the_longest_lives_that_options_allow_are_those_of_keys(tmp_path: Path) -> None:
+    World(tmp_path)
+    data = ["--data", str(tmp_path), "--json"]
+    made = CliRunner().invoke(app, ["key", "create", "1", "--label", "x", "--days", "3660", *data])
+    assert made.exit_code == 0, made.output
+    key = json.loads(made.stdout)["key_id"]
+    turned = CliRunner().invoke(app, ["key", "rotate", "1", key, "--grace-hours", "720", *data])
+    assert turned.exit_code == 0, turned.output

@@ -267,6 +267,8 @@ GOOD = "c2VjcmV0LXNlY3JldC1zZWNyZXQ="
         ({"min_probability": 1.5}, "min_probability: expected 0 to 1"),
         ({"min_probability": float("nan")}, "min_probability: expected 0 to 1"),
         ({"aggregate_above": 0}, "aggregate_above: expected 1 or more"),
+        ({"aggregate_above": float("nan")}, "aggregate_above: expected 1 or more"),
+        ({"aggregate_above": float("inf")}, "aggregate_above: expected 1 or more"),
     ],
 )  # fmt: skip
 def test_wrong_arguments_are_named_and_secrets_are_not(module, tmp_path, options, message, caplog):
@@ -278,6 +280,14 @@ def test_wrong_arguments_are_named_and_secrets_are_not(module, tmp_path, options
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
     assert not (tmp_path / "spool.db").exists()
+
+
+@pytest.mark.parametrize("name", ["min_probability", "aggregate_above"])
+@pytest.mark.parametrize("value", ["0.5", None, [1], True, np.array([1, 2])])
+def test_numbers_must_be_numbers(module, name, value):
+    with pytest.raises(TypeError, match=f"{name}: expected a number, got"):
+        module["AISDefenseModel"](Model(), **{name: value})
+    module["AISDefenseModel"](Model(), min_probability=np.float32(0.5), aggregate_above=np.int64(1))
 
 
 def test_a_sink_must_be_one(module):

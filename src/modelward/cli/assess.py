@@ -219,7 +219,9 @@ def _check(service: _Service, arguments: dict[str, Any]) -> None:
     parse_analysis(arguments["analysis"])
     for name in ("model", "data", "labels"):
         if not arguments[name].exists():
-            raise InvalidParameterError(f"--{name}: expected a file, {arguments[name]} is missing")
+            raise InvalidParameterError(
+                f"--{name}: expected a file or a folder; {arguments[name]} is missing"
+            )
     if service.url and not (service.org_id or service.api_key):
         raise InvalidParameterError(
             "--url needs --org-id or --api-key (or MODELWARD_ORG_ID, MODELWARD_API_KEY)"

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from modelward.cli.operator import operator_for, stop
+from modelward.cli.operating import explained, stop
+from modelward.cli.operator import operator_for
 
 if TYPE_CHECKING:
     from modelward.jobs import KeyInfo, Keys, NewKey
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 _DAY = 86_400.0
+_LONGEST_DAYS = 3_660.0
+_LONGEST_GRACE = 720.0
 _Result = TypeVar("_Result")
 
 _Org = Annotated[str, typer.Argument(metavar="ORG", help="Number, name or id of an organisation.")]
@@ -28,13 +31,9 @@ _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def _run(
     data: Path | None, config: Path | None, org: str, work: "Callable[[Keys, int], _Result]"
 ) -> _Result:
-    from modelward.domain import ModelwardError
-
-    try:
-        with operator_for(config, data).tenants() as (tenants, keys):
-            return work(keys, tenants.find_unscoped(org).number)
-    except ModelwardError as error:
-        stop(error.message)
+    operator = operator_for(config, data)
+    with explained(), operator.tenants() as (tenants, keys):
+        return work(keys, tenants.find_unscoped(org).number)
 
 
 def _time(seconds: float | None) -> str | None:
@@ -79,6 +78,8 @@ def _create(
     as_json: _Json = False,
 ) -> None:
     """Make a key; it is printed once and stored as a hash only."""
+    if days is not None and not 0 < days <= _LONGEST_DAYS:
+        stop(f"--days: expected more than 0 and at most {_LONGEST_DAYS:g} days; got {days:g}")
 
     def work(keys: "Keys", number: int) -> "NewKey":
         from modelward.jobs import parse_role
@@ -126,6 +127,8 @@ def _rotate(
     as_json: _Json = False,
 ) -> None:
     """Replace a key by a new one of the same label and role."""
+    if not 0 <= grace_hours <= _LONGEST_GRACE:
+        stop(f"--grace-hours: expected 0 to {_LONGEST_GRACE:g} hours; got {grace_hours:g}")
     made = _run(
         data, config, org, lambda keys, number: keys.rotate(number, key, grace=grace_hours * 3600)
     )

@@ -28,10 +28,15 @@ def server_room(name: str) -> Any:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Print what Modelward refuses as one message, with exit code 2."""
+    """Print what Modelward refuses as one message, with exit code 2; files made are private.
+
+    For commands that have imported the service already.
+    """
     from modelward.domain import ModelwardError
+    from modelward.storage import private_files
 
     try:
-        yield
+        with private_files():
+            yield
     except ModelwardError as error:
         stop(error.message)

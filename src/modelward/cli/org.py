@@ -6,11 +6,10 @@ from typing import Annotated
 
 import typer
 
+from modelward.cli.operating import explained, server_room
 from modelward.cli.operator import operator_for
 
 __all__ = ["register"]
-
-_USAGE = 2
 
 
 def _create(
@@ -20,19 +19,9 @@ def _create(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Make an organisation; its id and API key are printed once and stored as hashes only."""
-    try:
-        from modelward.jobs import create_organisation
-        from modelward.settings import load_settings
-    except ModuleNotFoundError as error:
-        typer.echo(f"{error}. The service needs: pip install 'modelward[server]'", err=True)
-        raise typer.Exit(_USAGE) from error
-    from modelward.domain import ModelwardError
-
-    try:
-        made = create_organisation(load_settings(config, data=data), name)
-    except ModelwardError as error:
-        typer.echo(error.message, err=True)
-        raise typer.Exit(_USAGE) from error
+    rooms, settings = server_room("modelward.jobs"), server_room("modelward.settings")
+    with explained():
+        made = rooms.create_organisation(settings.load_settings(config, data=data), name)
     if as_json:
         typer.echo(
             json.dumps({"name": made.name, "org_id": made.organisation_id, "api_key": made.api_key})
@@ -50,7 +39,8 @@ def _list(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the organisations with their numbers; their ids are secret and not stored."""
-    with operator_for(config, data).tenants() as (tenants, _):
+    operator = operator_for(config, data)
+    with explained(), operator.tenants() as (tenants, _):
         found = tenants.all_unscoped()
     if as_json:
         typer.echo(json.dumps([{"number": item.number, "name": item.name} for item in found]))

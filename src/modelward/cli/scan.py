@@ -1,8 +1,11 @@
 """The `modelward scan` command."""
 
+import os
+import sys
 import tempfile
+import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from modelward.cli.exit_codes import ExitCode, code_for
+from modelward.client import MissingExtraError
 from modelward.domain import InvalidInputError, ModelwardError
 from modelward.scan import Level, Limits, ScanReport, scan_path, to_json, to_sarif
 
@@ -25,6 +29,7 @@ _COLOURS = {
     Level.CRITICAL: "bold red",
 }
 _SHOWN = 200
+_SQLITE = "sqlite:///"
 
 
 def scan(
@@ -49,22 +54,49 @@ def scan(
     read (whatever else was found).
     """
     try:
-        with _local(target) as path:
-            report = scan_path(path, limits=Limits(seconds=seconds))
+        code = _scanned(target, as_json=as_json, sarif=sarif, fail_on=fail_on, seconds=seconds)
     except ModelwardError as error:
-        typer.echo(error.message, err=True)
-        raise typer.Exit(code_for(error)) from error
+        _tell(error.message)
+        code = code_for(error)
+    except KeyboardInterrupt:
+        _tell("Interrupted; nothing is known about what was not read.")
+        code = ExitCode.INCOMPLETE
+    except Exception as error:
+        # Python's own exit code 1 would read as findings.
+        if os.environ.get("MODELWARD_DEBUG"):
+            traceback.print_exc()
+        _tell(f"Error: {type(error).__name__}: {error} (MODELWARD_DEBUG=1 shows where)")
+        code = ExitCode.INCOMPLETE
+    raise typer.Exit(code)
+
+
+def _tell(message: str) -> None:
+    """Print an error; where nobody reads it, the exit code still counts."""
+    with suppress(BrokenPipeError):
+        typer.echo(message, err=True)
+
+
+def _scanned(
+    target: str, *, as_json: bool, sarif: Path | None, fail_on: Level, seconds: float
+) -> ExitCode:
+    """Scan, write and print the report."""
+    with _local(target) as path:
+        report = scan_path(path, limits=Limits(seconds=seconds))
     if sarif:
         try:
             sarif.write_text(to_sarif(report), "utf-8")
         except OSError as error:
-            typer.echo(f"--sarif: expected a file to write to; got {error}", err=True)
-            raise typer.Exit(ExitCode.USAGE) from error
-    if as_json:
-        typer.echo(to_json(report))
-    else:
-        _show(report)
-    raise typer.Exit(_code(report, fail_on))
+            raise InvalidInputError(f"--sarif: expected a file to write to; got {error}") from error
+    try:
+        if as_json:
+            typer.echo(to_json(report))
+        else:
+            _show(report)
+    except BrokenPipeError:
+        # Whoever read has seen enough (`| head`); what is left must not fail once more at the end.
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    return _code(report, fail_on)
 
 
 def _code(report: ScanReport, fail_on: Level) -> ExitCode:
@@ -84,17 +116,20 @@ def _local(target: str) -> Iterator[Path]:
 
 
 def _download(uri: str, folder: str) -> Path:
+    from modelward.mlflow.tracking import import_mlflow, quiet
+
     try:
+        mlflow = import_mlflow()
         from mlflow.artifacts import download_artifacts
         from mlflow.exceptions import MlflowException
-    except ImportError as error:
-        from modelward.client import MissingExtraError
-
+    except (ImportError, MissingExtraError) as error:
         raise MissingExtraError(
             f'scan: {uri} needs MLflow, which is not installed: pip install "modelward[mlflow]"'
         ) from error
     try:
-        return Path(download_artifacts(artifact_uri=uri, dst_path=folder))
+        with quiet():
+            _check_store(uri, mlflow.get_registry_uri())
+            return Path(download_artifacts(artifact_uri=uri, dst_path=folder))
     except (MlflowException, OSError, ValueError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InvalidInputError(
@@ -103,8 +138,27 @@ def _download(uri: str, folder: str) -> Path:
         ) from error
 
 
+def _check_store(uri: str, registry: str) -> None:
+    """MLflow would make an empty store in the working directory, and find nothing in it."""
+    if any(os.environ.get(name) for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")):
+        return
+    if registry.startswith(_SQLITE) and not os.path.exists(registry.removeprefix(_SQLITE)):
+        raise InvalidInputError(
+            f"scan: expected a model registry for {uri}; neither MLFLOW_TRACKING_URI nor "
+            "MLFLOW_REGISTRY_URI is set, and there is no mlflow.db or mlruns in the working "
+            "directory. Set one of them to the address of your MLflow server or store"
+        )
+
+
+class _Console(Console):
+    """A console that leaves the exit code to us where nobody reads on; rich's own ends with 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def _show(report: ScanReport) -> None:
-    console = Console(soft_wrap=False)
+    console = _Console(soft_wrap=False)
     if report.findings:
         table = Table("Severity", "Rule", "Location", "Finding")
         for finding in report.findings[:_SHOWN]:

@@ -53,6 +53,7 @@ def _serve(
     except ModuleNotFoundError as error:
         _stop(f"{error}. The service needs: pip install 'modelward[server]'")
     from modelward.domain import ModelwardError
+    from modelward.storage import private_files
 
     try:
         settings = load_settings(
@@ -78,9 +79,10 @@ def _serve(
                 err=True,
             )
         logging.captureWarnings(capture=True)
-        code = run_server(
-            settings, ready=lambda url: print(f"Modelward is serving at {url}", flush=True)
-        )
+        with private_files():
+            code = run_server(
+                settings, ready=lambda url: print(f"Modelward is serving at {url}", flush=True)
+            )
     except ModelwardError as error:
         _stop(error.message)
     raise typer.Exit(code)

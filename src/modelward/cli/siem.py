@@ -207,7 +207,10 @@ def _test(
         bool, typer.Option("--alert", help="Word the event as an attack, so that rules fire.")
     ] = False,
 ) -> None:
-    """Send one event to each SIEM given and print what came back; secrets are not printed."""
+    """Send one event to each SIEM given and print what came back; secrets are not printed.
+
+    Exit codes: 0 every SIEM took it; 2 wrong use: nothing was sent; 3 one or more did not take it.
+    """
     from modelward.siem import CREDENTIALS, make_sinks
 
     given = {
@@ -232,7 +235,7 @@ def _test(
         )
         other = _logs_sink(logs, ca_bundle)
     except (ValueError, ImportError) as error:
-        _stop(str(error))
+        _stop(str(error).replace("Pass allow_http=True", "Pass --allow-http"))
     sinks += [] if other is None else [other]
     if not sinks:
         _stop(

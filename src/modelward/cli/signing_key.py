@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from modelward.cli.operator import operator_for, stop
+from modelward.cli.operating import explained
+from modelward.cli.operator import operator_for
 
 __all__ = ["register"]
 
@@ -25,12 +26,9 @@ def _rotate(
 
     Links that were signed before stay good until they expire.
     """
-    from modelward.domain import ModelwardError
-
-    try:
-        done = operator_for(config, data).rotate_signing_key(drop_old=drop_old)
-    except ModelwardError as error:
-        stop(error.message)
+    operator = operator_for(config, data)
+    with explained():
+        done = operator.rotate_signing_key(drop_old=drop_old)
     typer.echo(
         f"New signing key in use; earlier keys still read: {done.retired}, removed: {done.dropped}"
     )

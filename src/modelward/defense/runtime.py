@@ -74,7 +74,7 @@ class AISDefenseModel:
             ``send(events)``.
 
     Raises:
-        TypeError: No model.
+        TypeError: No model, or something else than a number; the message names it.
         ValueError: Half a pair of credentials, or a malformed value; the message names it.
     """
 
@@ -102,9 +102,9 @@ class AISDefenseModel:
                 f"callable), got {type(defense_model).__name__}; load it with "
                 "keras.models.load_model first"
             )
-        if not 0 <= min_probability <= 1:
+        if not 0 <= _number("min_probability", min_probability) <= 1:
             raise ValueError(f"min_probability: expected 0 to 1, got {min_probability}")
-        if aggregate_above < 1:
+        if not 1 <= _number("aggregate_above", aggregate_above) < float("inf"):
             raise ValueError(f"aggregate_above: expected 1 or more, got {aggregate_above}")
         if sink is not None and not (hasattr(sink, "name") and hasattr(sink, "send")):
             raise TypeError(
@@ -256,6 +256,13 @@ class AISDefenseModel:
         if hasattr(answer, "detach"):
             answer = answer.detach().cpu()
         return np.asarray(answer, dtype=np.float32)
+
+
+def _number(name: str, value: Any) -> float:
+    """The value as a float; texts and arrays are refused, numpy's own numbers are not."""
+    if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
+        return float(value)
+    raise TypeError(f"{name}: expected a number, got {str(value)[:40]!r} ({type(value).__name__})")
 
 
 def _normalised(images: np.ndarray, first: int) -> np.ndarray:

@@ -20,7 +20,7 @@ from typing import Any
 
 from modelward._version import __version__
 from modelward.domain import ConflictError, InvalidInputError, NotFoundError
-from modelward.jobs.database import DATABASE_FILE, check_database
+from modelward.jobs.database import DATABASE_FILE, check_database, no_service
 from modelward.storage import disk_errors, sync_folder
 
 __all__ = ["BackupSummary", "make_backup", "restore_backup"]
@@ -55,14 +55,17 @@ def make_backup(data: Path, target: Path) -> BackupSummary:
         ConflictError: Files went faster than they could be copied.
         StorageFullError: No space; nothing is left behind.
     """
-    if not (data / DATABASE_FILE).is_file():
-        raise InvalidInputError(
-            f"--data: expected the data folder of a service; {data} holds no {DATABASE_FILE}"
-        )
+    if not os.path.isfile(data / DATABASE_FILE):
+        raise no_service(data)
     target = Path(os.path.abspath(target))
-    if target.exists() or target.is_relative_to(data.resolve()):
+    if os.path.lexists(target):
         raise InvalidInputError(
-            f"backup: expected a new file or folder outside of the data folder; got {target}"
+            f"backup: expected a new file or folder; {target} exists already. Name another one, "
+            "or move it away"
+        )
+    if target.is_relative_to(data.resolve()):
+        raise InvalidInputError(
+            f"backup: expected a place outside of the data folder; got {target}"
         )
     draft = target.with_name(f".{target.name}-{secrets.token_hex(6)}")
     with disk_errors():

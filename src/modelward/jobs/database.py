@@ -11,10 +11,10 @@ from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from modelward.domain import ModelwardError, StorageFullError, UnavailableError
-from modelward.storage import disk_errors
+from modelward.domain import InvalidInputError, ModelwardError, StorageFullError, UnavailableError
+from modelward.storage import disk_errors, make_folder, private_folder
 
-__all__ = ["DATABASE_FILE", "Database", "check_database", "exclusive"]
+__all__ = ["DATABASE_FILE", "Database", "check_database", "exclusive", "no_service"]
 
 DATABASE_FILE = "modelward.db"
 _BUSY_SECONDS = 10.0
@@ -24,8 +24,8 @@ _RETRY_SECONDS = 5.0
 @contextmanager
 def exclusive(path: Path, *, wait: bool = True) -> Iterator[bool]:
     """Hold a lock file; yields False where ``wait`` is off and another process holds it."""
+    make_folder(path.parent)
     with disk_errors():
-        path.parent.mkdir(parents=True, exist_ok=True)
         handle = path.open("a")
     with handle:
         try:
@@ -49,8 +49,7 @@ class Database:
     """
 
     def __init__(self, data: Path, *, wait_seconds: float = _BUSY_SECONDS) -> None:
-        with disk_errors():
-            data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(data)
         self._folder = data
         self._engine = create_engine(
             f"sqlite:///{data / DATABASE_FILE}",
@@ -140,6 +139,14 @@ def check_database(data: Path) -> None:
         raise (_explain(error, data) or UnavailableError(f"database {path}: {error}")) from error
     if verdict != ["ok"]:
         raise _damaged(path, str(verdict[0]) if verdict else "no answer")
+
+
+def no_service(data: Path) -> InvalidInputError:
+    """What to tell whoever names a folder in which no service ever worked."""
+    return InvalidInputError(
+        f"--data: expected the data folder of a service; {str(data)[:300]} holds no "
+        f"{DATABASE_FILE}. `modelward org create` or `modelward serve` make one"
+    )
 
 
 def _damaged(path: Path, detail: str) -> UnavailableError:

@@ -18,7 +18,7 @@ from modelward.jobs.runner import Outcome
 from modelward.jobs.secrets import mask
 from modelward.jobs.store import JobStore
 from modelward.settings import Settings
-from modelward.storage import disk_trouble
+from modelward.storage import disk_trouble, make_folder
 
 __all__ = ["WORKER_COMMAND", "Dispatcher"]
 
@@ -92,7 +92,7 @@ class Dispatcher:
                 self._store.get_unscoped(job_id), "The service ended while this job was running"
             )
         shutil.rmtree(self._data / "work", ignore_errors=True)
-        (self._data / "logs").mkdir(parents=True, exist_ok=True)
+        make_folder(self._data / "logs")
         self._thread.start()
 
     @property

@@ -1,6 +1,7 @@
 """What the operator does on the data folder itself, beside a running server or without one."""
 
 import getpass
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from modelward.domain import ModelwardError, StorageFullError, UnavailableError
 from modelward.jobs import audit
 from modelward.jobs.audit import AuditEntry, AuditTrail, Verdict
 from modelward.jobs.context import RequestContext, acting
-from modelward.jobs.database import DATABASE_FILE, Database
+from modelward.jobs.database import DATABASE_FILE, Database, no_service
 from modelward.jobs.keys import Keys
 from modelward.jobs.signing import Rotation, rotate_signing_key
 from modelward.jobs.tables import audit_log
@@ -42,7 +43,9 @@ class Operator:
         self._clock = clock
 
     @contextmanager
-    def _database(self) -> Iterator[Database]:
+    def _database(self, *, create: bool = False) -> Iterator[Database]:
+        if not create and not os.path.isfile(self._settings.data / DATABASE_FILE):
+            raise no_service(self._settings.data)
         database = Database(self._settings.data)
         try:
             with acting(RequestContext(actor=_actor())):
@@ -52,9 +55,17 @@ class Operator:
             database.close()
 
     @contextmanager
-    def tenants(self) -> Iterator[tuple[Tenants, Keys]]:
-        """Organisations and keys; what is changed is noted under the operator's name."""
-        with self._database() as database:
+    def tenants(self, *, create: bool = False) -> Iterator[tuple[Tenants, Keys]]:
+        """Organisations and keys; what is changed is noted under the operator's name.
+
+        Args:
+            create: Make folder and database where they are missing.
+
+        Raises:
+            InvalidInputError: There is no service's data.
+            UnavailableError: Folder or database cannot be used.
+        """
+        with self._database(create=create) as database:
             yield Tenants(database, self._settings, self._clock), Keys(database, self._clock)
 
     def rotate_signing_key(self, *, drop_old: bool = False) -> Rotation:
@@ -72,7 +83,7 @@ class Operator:
             drop_old=drop_old,
             clock=self._clock,
         )
-        with self._database() as database:
+        with self._database(create=True) as database:
             AuditTrail(database, self._clock).note(
                 "signing_key.rotated", detail={"drop_old": drop_old, "retired": done.retired}
             )
@@ -122,7 +133,7 @@ class Operator:
     def _log(self) -> Iterator[Database]:
         """The database as it is: neither made nor migrated, so that nothing is covered up."""
         path = self._settings.data / DATABASE_FILE
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise AuditUnreadableError(f"audit log: expected a database at {path}; there is none")
         database = Database(self._settings.data)
         try:
@@ -144,5 +155,5 @@ class Operator:
 
 def create_organisation(settings: Settings, name: str) -> Credentials:
     """Make an organisation in a data folder, beside a running server or without one."""
-    with Operator(settings).tenants() as (tenants, _):
+    with Operator(settings).tenants(create=True) as (tenants, _):
         return tenants.create(name)

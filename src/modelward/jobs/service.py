@@ -10,7 +10,6 @@ from modelward.domain import (
     ConflictError,
     InvalidInputError,
     NotFoundError,
-    UnavailableError,
     parse_analysis,
     parse_task,
     sample_payload,
@@ -37,7 +36,7 @@ from modelward.jobs.tenants import Tenants
 from modelward.jobs.uploads import Uploads
 from modelward.jobs.visits import Visits
 from modelward.settings import Settings, shown_settings
-from modelward.storage import BlobStore, disk_errors
+from modelward.storage import BlobStore, disk_errors, make_folder
 
 __all__ = ["AssessmentService"]
 
@@ -302,14 +301,11 @@ def check_folder(settings: Settings) -> None:
         ConflictError: Another server works on it.
     """
     data = settings.data
+    make_folder(data)
     with disk_errors():
-        try:
-            data.mkdir(mode=0o700, parents=True, exist_ok=True)
-            probe = data / f".probe-{secrets.token_hex(6)}"
-            probe.write_bytes(b"modelward")
-            probe.unlink()
-        except (FileExistsError, NotADirectoryError) as error:
-            raise UnavailableError(f"data folder {data}: expected a folder; {error}") from error
+        probe = data / f".probe-{secrets.token_hex(6)}"
+        probe.write_bytes(b"modelward")
+        probe.unlink()
     with _server_lock(settings) as free:
         if not free:
             raise _taken(settings)

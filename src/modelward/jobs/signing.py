@@ -18,6 +18,7 @@ from pathlib import Path
 from modelward.domain import ConflictError
 from modelward.jobs.database import exclusive
 from modelward.jobs.secrets import Signer
+from modelward.storage import make_folder
 
 __all__ = ["Rotation", "SigningKeys", "rotate_signing_key"]
 
@@ -86,7 +87,7 @@ class SigningKeys:
         self._state: tuple[int, int, int] | None = None
         self._signer = Signer(b"")
         self._retired: tuple[tuple[float, bytes], ...] = ()
-        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(data)
         self._make_first()
         self._current()
 
@@ -146,7 +147,7 @@ def rotate_signing_key(
         ConflictError: The folder holds no signing key.
     """
     path = data / _CURRENT
-    if not path.exists():
+    if not os.path.exists(path):
         raise ConflictError(
             f"data folder {data}: expected one with a signing key; there is none. "
             "`modelward serve` makes one"

@@ -1,11 +1,11 @@
 """What an operator does to a data folder from the command line, beside a server or without one."""
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from modelward.domain import InvalidInputError
-from modelward.jobs.database import DATABASE_FILE, Database
+from modelward.jobs.database import DATABASE_FILE, Database, no_service
 from modelward.jobs.deletion import Removed
 from modelward.jobs.records import Job
 from modelward.jobs.retention import collect_garbage
@@ -18,11 +18,8 @@ __all__ = ["cancel_job", "collect"]
 
 @contextmanager
 def _opened(settings: Settings) -> Iterator[Database]:
-    if not (settings.data / DATABASE_FILE).is_file():
-        raise InvalidInputError(
-            f"--data: expected the data folder of a service; {settings.data} holds no "
-            f"{DATABASE_FILE}"
-        )
+    if not os.path.isfile(settings.data / DATABASE_FILE):
+        raise no_service(settings.data)
     database = Database(settings.data, wait_seconds=settings.database_wait_seconds)
     try:
         database.migrate()

@@ -10,7 +10,7 @@ from modelward.data import inspect_archive
 from modelward.domain import ConflictError, InvalidInputError, UploadDialect, slots
 from modelward.jobs.links import Links
 from modelward.jobs.registrations import Registration, Registrations, Upload
-from modelward.storage import BlobStore, disk_errors
+from modelward.storage import BlobStore, make_folder
 
 __all__ = ["Ticket", "Uploads"]
 
@@ -49,7 +49,7 @@ class Uploads:
 
     def start(self) -> None:
         """Remove what uploads left when the service was killed."""
-        self._incoming.mkdir(parents=True, exist_ok=True)
+        make_folder(self._incoming)
         for leftover in self._incoming.iterdir():
             leftover.unlink(missing_ok=True)
 
@@ -80,8 +80,7 @@ class Uploads:
                 f"upload of {slot}: expected before the analysis; it has started. "
                 "Register the model again to analyse other files"
             )
-        with disk_errors():
-            self._incoming.mkdir(parents=True, exist_ok=True)
+        make_folder(self._incoming)
         path = self._incoming / f"{uuid.uuid4().hex}.part"
         return Ticket(
             model_id=model_id,

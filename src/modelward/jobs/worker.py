@@ -18,7 +18,7 @@ from modelward.jobs.context import RequestContext, acting
 from modelward.jobs.database import Database
 from modelward.jobs.progress import JobProgress
 from modelward.jobs.runner import Outcome, run_job
-from modelward.storage import BlobStore
+from modelward.storage import BlobStore, private_files
 
 __all__ = ["main"]
 
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return Outcome.INTERRUPTED
     os.nice(given.nice)
     try:
-        with acting(RequestContext(actor="worker")):
+        with private_files(), acting(RequestContext(actor="worker")):
             return _work(given, stopping)
     except UnavailableError:
         _LOG.exception("job %s", given.job)

@@ -74,7 +74,8 @@ class SentinelLogs:
         *,
         ca_bundle: str | None = None,
     ) -> None:
-        base = checked_url("endpoint", endpoint, allow_http=False)
+        # Plain http is refused here, on loopback too, and without pointing at an option.
+        base = checked_url("endpoint", endpoint, allow_http=True)
         if not base.startswith("https://"):
             raise ValueError("endpoint: expected https, since a token goes with every request")
         self._rule, self._stream = str(dcr_immutable_id).strip(), str(stream_name).strip()

@@ -14,6 +14,7 @@ from obstore.store import LocalStore
 from modelward.domain import NotFoundError
 from modelward.storage.durable import sync_file, sync_folder
 from modelward.storage.faults import disk_errors
+from modelward.storage.private import make_folder
 
 __all__ = ["Blob", "BlobStore"]
 
@@ -40,8 +41,7 @@ class BlobStore:
     """
 
     def __init__(self, root: Path) -> None:
-        with disk_errors():
-            root.mkdir(parents=True, exist_ok=True)
+        make_folder(root)
         self._root = root.resolve()
         self._store = LocalStore(self._root)
 

@@ -103,6 +103,7 @@ class SandboxProcess:
             bufsize=0,
             env={},
             cwd="/",
+            umask=0o022,  # it may give up root, and reads again what it made before
         )
         self._to, self._from = _pipe(self._process.stdin), _pipe(self._process.stdout)
         self._fate = _Fate(self._process)
