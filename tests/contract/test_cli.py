@@ -60,6 +60,24 @@ def test_mistakes_exit_with_usage(served: list[Any], tmp_path: Path) -> None:
     assert "readable TOML" in missing.stderr
 
 
+@pytest.mark.parametrize("arguments", [[], ["--show-settings"]])
+def test_public_url_must_be_a_web_address(served: list[Any], arguments: list[str]) -> None:
+    done = CliRunner().invoke(app, ["serve", "--public-url", "javascript:alert(1)", *arguments])
+    assert done.exit_code == 2
+    assert "public_url: " in done.stderr and "http or https" in done.stderr
+    assert not served
+
+
+def test_passwords_in_addresses_are_neither_taken_nor_shown(
+    served: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELWARD_SIEM_SPLUNK_URL", "https://me:hush@splunk.example:8088")
+    done = CliRunner().invoke(app, ["serve", "--show-settings"])
+    assert done.exit_code == 2
+    assert "siem_splunk_url: " in done.stderr
+    assert "hush" not in done.output and not served
+
+
 def test_taken_port_says_so() -> None:
     import socket
 
