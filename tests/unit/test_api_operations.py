@@ -72,6 +72,26 @@ def test_every_answer_has_safe_headers(tmp_path: Path) -> None:
     talk(tmp_path / "b", conversation, public_url="https://ward.example")
 
 
+def test_head_is_get_without_the_body(tmp_path: Path) -> None:
+    async def conversation(talking: Talk) -> None:
+        exchange, detail = BASE + "/get_aws_api_key", BASE + "/job_detail?job_id=x"
+        async with talking.client(headers=talking.headers) as client:
+            for path in ("/health", "/healthz", "/readyz", "/", "/docs", "/redoc", "/openapi.json",
+                         "/static/modelward.css", "/jobs/x", "/nothing", detail):  # fmt: skip
+                got, head = await client.get(path), await client.head(path)
+                assert head.content == b"" and got.status_code == head.status_code, path
+                for answer in (got, head):
+                    del answer.headers["x-request-id"]
+                assert dict(got.headers) == dict(head.headers), path
+            assert (await client.head(detail, headers={"x-api-key": "no"})).status_code == 403
+            before = (await client.get(BASE + "/keys")).json()
+            assert (await client.head(exchange)).status_code == 405
+            assert (await client.head(BASE + "/model_registration/upload")).status_code == 405
+            assert (await client.get(BASE + "/keys")).json() == before
+
+    talk(tmp_path, conversation)
+
+
 def directives(policy: str) -> dict[str, list[str]]:
     return {part.split()[0]: part.split()[1:] for part in policy.split("; ")}
 
