@@ -92,6 +92,25 @@ def test_head_is_get_without_the_body(tmp_path: Path) -> None:
     talk(tmp_path, conversation)
 
 
+@pytest.mark.parametrize("path", ["/{}", "/health?{}", BASE + "/job_detail?job_id={}"])
+def test_the_request_line_counts_as_header(tmp_path: Path, path: str) -> None:
+    async def conversation(talking: Talk) -> None:
+        async with talking.client() as client:
+            empty = len(f"GET {path.format('')} HTTP/1.1\r\n") + sum(
+                len(name) + len(value) + 4
+                for name, value in client.build_request("GET", "/").headers.raw
+            )
+            fits = await client.get(path.format("a" * (2048 - empty)))
+            assert fits.status_code in (200, 403, 404)
+            answer = await client.get(path.format("a" * (2049 - empty)))
+            assert answer.status_code == 431
+            assert answer.json()["message"].startswith("header: expected at most 2048 bytes")
+            assert "2049" in answer.json()["message"] and answer.headers["connection"] == "close"
+            assert answer.headers["x-content-type-options"] == "nosniff"
+
+    talk(tmp_path, conversation, header_max_bytes=2048)
+
+
 def directives(policy: str) -> dict[str, list[str]]:
     return {part.split()[0]: part.split()[1:] for part in policy.split("; ")}
 
