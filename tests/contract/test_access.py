@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -34,10 +35,12 @@ def works(live: Live, key: str) -> bool:
 def test_life_of_a_key(own: Live) -> None:
     made = make(own, label="build server", role="submitter", expires_in_seconds=3600).json()
     assert set(made) >= {"x_api_key", "key_id", "label", "role", "state", "expires", "last_used"}
-    assert works(own, made["x_api_key"])
+    assert made["last_used"] is None
     listed = own.get("/keys").json()["keys"]
     assert made["x_api_key"] not in str(listed)
     assert listed[0] | {"x_api_key": made["x_api_key"]} == made
+    assert works(own, made["x_api_key"])
+    assert own.get("/keys").json()["keys"][0]["last_used"] >= made["created"]
     address = f"{own.api}/keys/{made['key_id']}"
     rotated = own.http.post(
         f"{address}/rotate", json={"grace_seconds": 3600}, headers=own.headers
@@ -112,7 +115,10 @@ def test_commands_beside_a_running_server(own: Live) -> None:
     )
     code, text = run("key", "create", number, "--label", "ops", "--role", "viewer", "--json", *data)
     made = json.loads(text)
+    line = rf"{made['key_id']} .*  used never  "
+    assert made["last_used"] is None and re.search(line, run("key", "list", number, *data)[1])
     assert code == 0 and works(own, made["api_key"])
+    assert not re.search(line, run("key", "list", number, *data)[1])
     code, text = run("key", "rotate", "tests", made["key_id"], "--json", *data)
     rotated = json.loads(text)
     assert works(own, rotated["api_key"]) and not works(own, made["api_key"])

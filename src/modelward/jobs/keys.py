@@ -15,7 +15,10 @@ from modelward.jobs.scope import owned_by
 from modelward.jobs.secrets import hash_secret, new_api_key
 from modelward.jobs.tables import api_keys
 
-__all__ = ["KeyInfo", "Keys", "NewKey", "add_key", "checked_label"]
+__all__ = ["NEVER", "KeyInfo", "Keys", "NewKey", "add_key", "checked_label"]
+
+NEVER = 0.0
+"""Stands in the column ``used`` of a key that was not used yet."""
 
 _MOST_KEYS = 200
 _MOST_LABEL = 80
@@ -32,8 +35,8 @@ class KeyInfo:
     exchanged: bool
     """Fetched with the organisation id alone; its life is renewed when it is used."""
     created: float
-    used: float
-    """Last use, exact to a few minutes."""
+    used: float | None
+    """Last use, exact to a few minutes; None before the first."""
     expires: float | None
     revoked: float | None
 
@@ -92,7 +95,7 @@ def add_key(
             secret_hash=hash_secret(secret),
             exchanged=exchanged,
             created=now,
-            used=now,
+            used=NEVER,
             expires=expires,
             handle=handle,
             label=label,
@@ -103,7 +106,7 @@ def add_key(
     audit.append(
         connection, event, now=now, organisation=organisation, subject=handle, detail=detail
     )
-    info = KeyInfo(handle, label, role, exchanged, now, now, expires, None)
+    info = KeyInfo(handle, label, role, exchanged, now, None, expires, None)
     return NewKey(info, secret)
 
 
@@ -269,7 +272,7 @@ def _info(row: Row[tuple[object, ...]]) -> KeyInfo:
         role=Role(row.role),
         exchanged=row.exchanged,
         created=row.created,
-        used=row.used,
+        used=None if row.used == NEVER else row.used,
         expires=row.expires,
         revoked=row.revoked,
     )
