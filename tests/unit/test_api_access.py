@@ -1,6 +1,7 @@
 """Policies, guessing, rates by key and address, proxies, and who may see the figures."""
 
 import asyncio
+import math
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,28 @@ def test_lack_of_a_role_is_no_failure(tmp_path: Path) -> None:
             assert (await client.get(DETAIL, headers=viewer)).status_code == 404
 
     talk(tmp_path, conversation, failure_burst=2, failures_per_second=0.001)
+
+
+@pytest.mark.parametrize("rate", [0.05, 7.0, 1000.0])
+def test_message_and_header_name_the_same_wait(tmp_path: Path, rate: float) -> None:
+    async def conversation(talking: Talk) -> None:
+        limits, refused = talking.app.state.limits, []
+        for limiter in (limits.keys, limits.exchanges):
+            limiter._clock = lambda: 5.0  # nothing comes back, however long the calls take
+        async with talking.client(headers=talking.headers) as client:
+            for path in (DETAIL, BASE + "/get_aws_api_key"):
+                answers = [await client.get(path) for _ in range(4)]
+                refused += [answer for answer in answers if answer.status_code == 429]
+        assert len(refused) == 6
+        for answer in refused:
+            seconds = int(answer.headers["retry-after"])
+            assert answer.json()["message"].endswith(f"; try again in {seconds} s")
+            assert seconds == max(1, math.ceil(1 / rate))
+
+    talk(
+        tmp_path, conversation, requests_per_second=rate, request_burst=1,
+        key_exchange_per_second=rate,
+    )  # fmt: skip
 
 
 def test_addresses_are_limited_whatever_they_call(tmp_path: Path) -> None:

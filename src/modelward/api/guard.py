@@ -10,6 +10,7 @@ from typing import TypeVar
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
+from modelward.api.errors import whole_seconds
 from modelward.api.limits import Limits, RateLimiter
 from modelward.api.metrics import Metrics
 from modelward.api.policy import Access, Policy, find_policy
@@ -167,7 +168,9 @@ async def slow_down(
         await _delay(request, wait, limit)
         return
     request.app.state.metrics.rate_limited.labels(limit=limit, action="refused").inc()
-    raise TooManyRequestsError(f"rate: {message}; try again in {wait:.1f} s", retry_after=wait)
+    raise TooManyRequestsError(
+        f"rate: {message}; try again in {whole_seconds(wait)} s", retry_after=wait
+    )
 
 
 def _check_role(caller: Caller, policy: Policy) -> None:
