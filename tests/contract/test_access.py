@@ -72,13 +72,28 @@ def test_life_of_a_key(own: Live) -> None:
         ({"label": 1, "role": "viewer"}, 412, "printable"),
         ({"label": "x", "role": "viewer", "expires_in_seconds": "soon"}, 412, "number"),
         ({"label": "x", "role": "viewer", "expires_in_seconds": True}, 412, "number"),
-        ({"label": "x", "role": "viewer", "expires_in_seconds": -1}, 412, "lifetime"),
+        ({"label": "x", "role": "viewer", "expires_in_seconds": -1}, 412,
+         "expires_in_seconds: expected more than 0"),
+        ({"label": "x", "role": "viewer", "expires_in_seconds": 10**400}, 412,
+         "expires_in_seconds: expected a smaller number"),
     ],
-)
+)  # fmt: skip
 def test_unfit_requests_for_keys(own: Live, body: dict[str, Any], status: int, word: str) -> None:
     answer = make(own, **body)
     assert answer.status_code == status, answer.text
     assert word in answer.json()["message"]
+
+
+@pytest.mark.parametrize("grace", [-1, 1e9, 10**400, "soon"])
+def test_unfit_grace_is_named_as_it_was_sent(own: Live, grace: object) -> None:
+    made = make(own, label="x", role="viewer").json()
+    answer = own.http.post(
+        f"{own.api}/keys/{made['key_id']}/rotate",
+        json={"grace_seconds": grace}, headers=own.headers,
+    )  # fmt: skip
+    assert answer.status_code == 412
+    assert answer.json()["message"].startswith("grace_seconds: expected ")
+    assert works(own, made["x_api_key"])
 
 
 def test_last_admin_key_cannot_lock_itself_out(own: Live) -> None:

@@ -118,7 +118,13 @@ class Keys:
         self._clock = clock
 
     def create(
-        self, organisation: int, *, label: object, role: Role, lifetime: float | None = None
+        self,
+        organisation: int,
+        *,
+        label: object,
+        role: Role,
+        lifetime: float | None = None,
+        lifetime_name: str = "lifetime",
     ) -> NewKey:
         """Make a key.
 
@@ -127,6 +133,7 @@ class Keys:
             label: A name for people.
             role: What it may do.
             lifetime: Seconds until it expires; None: it does not.
+            lifetime_name: What the caller calls it, for the message.
 
         Raises:
             InvalidParameterError: A label or lifetime that does not fit.
@@ -135,7 +142,7 @@ class Keys:
         name, now = checked_label(label), self._clock()
         if lifetime is not None and not 0 < lifetime <= _LONGEST_LIFE:
             raise InvalidParameterError(
-                f"lifetime: expected more than 0 and at most {_LONGEST_LIFE:.0f} seconds; "
+                f"{lifetime_name}: expected more than 0 and at most {_LONGEST_LIFE:.0f} seconds; "
                 f"got {lifetime:g}"
             )
         expires = None if lifetime is None else now + lifetime
@@ -181,13 +188,16 @@ class Keys:
             )
             return self._find(connection, organisation, key_id)
 
-    def rotate(self, organisation: int, key_id: str, *, grace: float = 0.0) -> NewKey:
+    def rotate(
+        self, organisation: int, key_id: str, *, grace: float = 0.0, grace_name: str = "grace"
+    ) -> NewKey:
         """Replace a key by a new one of the same label, role and length of life.
 
         Args:
             organisation: Whose key it is.
             key_id: Its id, not its secret.
             grace: Seconds for which the old key is still good.
+            grace_name: What the caller calls it, for the message.
 
         Raises:
             NotFoundError: Unknown id, or one of another organisation.
@@ -196,7 +206,7 @@ class Keys:
         """
         if not 0 <= grace <= 30 * 86_400:
             raise InvalidParameterError(
-                f"grace: expected 0 to {30 * 86_400} seconds; got {grace:g}"
+                f"{grace_name}: expected 0 to {30 * 86_400} seconds; got {grace:g}"
             )
         now = self._clock()
         with self._database.write() as connection:
