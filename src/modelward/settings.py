@@ -6,6 +6,7 @@ import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
@@ -22,6 +23,9 @@ __all__ = ["Settings", "load_settings", "show_settings", "shown_settings"]
 
 _GIB = 1024**3
 _CONFIG_VARIABLE = "MODELWARD_CONFIG"
+_SIEM_ADDRESSES = ("siem_azure_log_endpoint", "siem_sentinel_endpoint", "siem_splunk_url")
+_ADDRESSES = ("public_url", *_SIEM_ADDRESSES)
+"""Their values are never repeated in messages: a malformed one may carry a password."""
 
 
 def _listed(value: Any) -> Any:
@@ -184,6 +188,27 @@ class Settings(BaseSettings):
         # Job processes and sandboxes work in other folders.
         return given.absolute()
 
+    @field_validator(*_ADDRESSES)
+    @classmethod
+    def _without_secrets(cls, given: str | None) -> str | None:
+        # Addresses are shown and logged. A SIEM's own code says what else it needs.
+        if given and any(sign in given for sign in "@?#"):
+            raise ValueError(
+                "expected an address without user name, password, query and fragment (no @, ? "
+                "or #); credentials have settings of their own"
+            )
+        return given
+
+    @field_validator("public_url")
+    @classmethod
+    def _reachable(cls, given: str | None) -> str | None:
+        if given and not _is_web_address(given):
+            raise ValueError(
+                "expected an address of http or https with a host, such as "
+                "https://host/path; got another"
+            )
+        return given
+
     @field_validator("trusted_proxies")
     @classmethod
     def _networks(cls, given: tuple[str, ...]) -> tuple[str, ...]:
@@ -204,6 +229,17 @@ class Settings(BaseSettings):
             return self.public_url.rstrip("/")
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'https' if self.tls else 'http'}://{host}:{self.port}"
+
+
+def _is_web_address(text: str) -> bool:
+    """Whether links can start with it: http(s), a host, and nothing that ends a link."""
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return False
+    safe = text.isascii() and text.isprintable() and not any(sign in text for sign in ' "<>\\')
+    return parts.scheme in ("http", "https") and bool(host) and safe
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -259,7 +295,8 @@ def load_settings(config: Path | None = None, **flags: Any) -> Settings:
 def _shown(problem: Any) -> str:
     """What came instead, unless it is or may be a secret (a misspelt name hides which)."""
     field = Settings.model_fields.get(str(problem["loc"][0])) if problem["loc"] else None
-    if field is None or "Secret" in str(field.annotation):
+    secret = field is None or "Secret" in str(field.annotation)
+    if secret or problem["loc"][0] in _ADDRESSES:
         return ""
     return f", got {problem['input']!r}"
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -34,10 +35,12 @@ def works(live: Live, key: str) -> bool:
 def test_life_of_a_key(own: Live) -> None:
     made = make(own, label="build server", role="submitter", expires_in_seconds=3600).json()
     assert set(made) >= {"x_api_key", "key_id", "label", "role", "state", "expires", "last_used"}
-    assert works(own, made["x_api_key"])
+    assert made["last_used"] is None
     listed = own.get("/keys").json()["keys"]
     assert made["x_api_key"] not in str(listed)
     assert listed[0] | {"x_api_key": made["x_api_key"]} == made
+    assert works(own, made["x_api_key"])
+    assert own.get("/keys").json()["keys"][0]["last_used"] >= made["created"]
     address = f"{own.api}/keys/{made['key_id']}"
     rotated = own.http.post(
         f"{address}/rotate", json={"grace_seconds": 3600}, headers=own.headers
@@ -69,13 +72,28 @@ def test_life_of_a_key(own: Live) -> None:
         ({"label": 1, "role": "viewer"}, 412, "printable"),
         ({"label": "x", "role": "viewer", "expires_in_seconds": "soon"}, 412, "number"),
         ({"label": "x", "role": "viewer", "expires_in_seconds": True}, 412, "number"),
-        ({"label": "x", "role": "viewer", "expires_in_seconds": -1}, 412, "lifetime"),
+        ({"label": "x", "role": "viewer", "expires_in_seconds": -1}, 412,
+         "expires_in_seconds: expected more than 0"),
+        ({"label": "x", "role": "viewer", "expires_in_seconds": 10**400}, 412,
+         "expires_in_seconds: expected a smaller number"),
     ],
-)
+)  # fmt: skip
 def test_unfit_requests_for_keys(own: Live, body: dict[str, Any], status: int, word: str) -> None:
     answer = make(own, **body)
     assert answer.status_code == status, answer.text
     assert word in answer.json()["message"]
+
+
+@pytest.mark.parametrize("grace", [-1, 1e9, 10**400, "soon"])
+def test_unfit_grace_is_named_as_it_was_sent(own: Live, grace: object) -> None:
+    made = make(own, label="x", role="viewer").json()
+    answer = own.http.post(
+        f"{own.api}/keys/{made['key_id']}/rotate",
+        json={"grace_seconds": grace}, headers=own.headers,
+    )  # fmt: skip
+    assert answer.status_code == 412
+    assert answer.json()["message"].startswith("grace_seconds: expected ")
+    assert works(own, made["x_api_key"])
 
 
 def test_last_admin_key_cannot_lock_itself_out(own: Live) -> None:
@@ -112,7 +130,10 @@ def test_commands_beside_a_running_server(own: Live) -> None:
     )
     code, text = run("key", "create", number, "--label", "ops", "--role", "viewer", "--json", *data)
     made = json.loads(text)
+    line = rf"{made['key_id']} .*  used never  "
+    assert made["last_used"] is None and re.search(line, run("key", "list", number, *data)[1])
     assert code == 0 and works(own, made["api_key"])
+    assert not re.search(line, run("key", "list", number, *data)[1])
     code, text = run("key", "rotate", "tests", made["key_id"], "--json", *data)
     rotated = json.loads(text)
     assert works(own, rotated["api_key"]) and not works(own, made["api_key"])

@@ -1,6 +1,7 @@
 """`modelward serve` and `modelward org` as typed."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from typer.testing import CliRunner
 
 import modelward.api
 from modelward.cli import app
+from modelward.cli.environment import OTHER_VARIABLES, unknown_variables
 
 
 @pytest.fixture
@@ -58,6 +60,60 @@ def test_mistakes_exit_with_usage(served: list[Any], tmp_path: Path) -> None:
     missing = CliRunner().invoke(app, ["serve", "--config", str(tmp_path / "none.toml")])
     assert missing.exit_code == 2
     assert "readable TOML" in missing.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["--show-settings"]])
+def test_public_url_must_be_a_web_address(served: list[Any], arguments: list[str]) -> None:
+    done = CliRunner().invoke(app, ["serve", "--public-url", "javascript:alert(1)", *arguments])
+    assert done.exit_code == 2
+    assert "public_url: " in done.stderr and "http or https" in done.stderr
+    assert not served
+
+
+def test_passwords_in_addresses_are_neither_taken_nor_shown(
+    served: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELWARD_SIEM_SPLUNK_URL", "https://me:hush@splunk.example:8088")
+    done = CliRunner().invoke(app, ["serve", "--show-settings"])
+    assert done.exit_code == 2
+    assert "siem_splunk_url: " in done.stderr
+    assert "hush" not in done.output and not served
+
+
+@pytest.mark.parametrize("arguments", [[], ["--show-settings"]])
+def test_mistyped_variables_are_named(
+    served: list[Any], monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.setenv("MODELWARD_MAX_JOBZ", "hush")
+    monkeypatch.setenv("MODELWARD_FLAVOUR", "hush")
+    for name in ("MODELWARD_PORT", "MODELWARD_SANDBOX_PROCESSES", "MODELWARD_QUEUE_MAX_JOBS"):
+        monkeypatch.setenv(name, "99")
+    for name in OTHER_VARIABLES - {"MODELWARD_CONFIG"}:
+        monkeypatch.setenv(name, "x")
+    done = CliRunner().invoke(app, ["serve", *arguments])
+    assert done.exit_code == 0
+    warned = [line for line in done.stderr.splitlines() if line.startswith("Warning: ")]
+    assert [line.split()[1] for line in warned] == ["MODELWARD_FLAVOUR:", "MODELWARD_MAX_JOBZ:"]
+    assert "did you mean MODELWARD_MAX_JOBS?" in warned[1] and "--show-settings" in warned[0]
+    assert "hush" not in done.output
+
+
+def test_every_variable_that_the_product_names_is_known() -> None:
+    """Also keeps the list honest: what nothing reads any more has no place in it."""
+    root = Path(__file__).parents[2]
+    texts = [root / "Makefile", root / "README.md", *(root / "docs").rglob("*.md"),
+             *(root / "src").rglob("*.py"), *(root / "tests").rglob("*.py")]  # fmt: skip
+    here = {Path(__file__), root / "src/modelward/cli/environment.py"}
+    found = {
+        name
+        for path in texts
+        if path not in here
+        for name in re.findall(r"MODELWARD_[A-Z_]*[A-Z]\b", path.read_text(encoding="utf-8"))
+    }
+    assert len(found) > 25
+    unknown = {line.partition(":")[0] for line in unknown_variables(found)}
+    assert unknown == {"MODELWARD_TEST_SECRET"}  # stands for any secret in a test
+    assert OTHER_VARIABLES <= found
 
 
 def test_taken_port_says_so() -> None:

@@ -59,6 +59,11 @@ def test_cancel(live: Live) -> None:
     assert states(live.status(waiting)) == ["failed"] * 4 + ["na", "failed", "na"]
     assert states(live.status(running))[:3] == ["completed", "passed", "failed"]
     wait_for_end(worker)
+    for job in (waiting, running):
+        answer = live.get("/get_report", job_id=job, report_type="Vulnerability")
+        assert answer.status_code == 404
+        assert f"job {job} was cancelled on request" in answer.json()["message"]
+        assert "failed" not in answer.json()["message"]
     # the place is free again
     done = live.start_job()["job_id"]
     assert live.wait(done)["JobState"] == "succeeded"

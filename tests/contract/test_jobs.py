@@ -103,6 +103,21 @@ def test_defense_made(live: Live) -> None:
             assert members(answer.content) == names
 
 
+def test_sizes_of_files_are_told_without_sending_them(live: Live) -> None:
+    started = live.start_job()
+    live.wait(started["job_id"])
+    report = live.api + f"/get_report?job_id={started['job_id']}&report_type="
+    files = [report + "Vulnerability", report + "Defense&file_format=2", report + "Attack_samples"]
+    for address in (started["monitor_link"], *files):
+        # the same connection each time: a body left in it would be taken for the next answer
+        head = live.http.head(address, headers=live.headers)
+        got = live.http.get(address, headers=live.headers)
+        assert (head.status_code, head.content) == (200, b"")
+        assert int(head.headers["content-length"]) == len(got.content) > 0
+        for name in ("content-type", "content-disposition", "content-security-policy"):
+            assert head.headers.get(name) == got.headers.get(name)
+
+
 @pytest.mark.parametrize("threshold", ["1", 1, 1.0, "0.734"])
 def test_defense_not_made(live: Live, threshold: object) -> None:
     job = live.start_job(vulnerability_threshold=threshold)["job_id"]

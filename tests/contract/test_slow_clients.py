@@ -106,6 +106,22 @@ def test_size_of_the_header_is_limited(short: Live, padding: int) -> None:
                 assert padding == 200_000
 
 
+@pytest.mark.parametrize("start", [b"/", b"/health?", b"http://x/"])
+@pytest.mark.parametrize("length", [3000, 4200, 70_000])
+def test_size_of_the_request_line_is_limited(short: Live, start: bytes, length: int) -> None:
+    with connect(short) as connection:
+        line = b"GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        connection.sendall(line % (start + b"a" * length))
+        if length == 3000:
+            assert parse(read_all(connection))[0] in (200, 404)
+        else:
+            # a client that goes on sending may lose the answer to a reset
+            try:
+                check_error(read_all(connection), 431, "at most 4096 bytes")
+            except ConnectionResetError:
+                assert length == 70_000
+
+
 def test_json_body_that_trickles_in(short: Live) -> None:
     with connect(short) as connection:
         head = (

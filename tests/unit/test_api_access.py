@@ -1,6 +1,8 @@
 """Policies, guessing, rates by key and address, proxies, and who may see the figures."""
 
 import asyncio
+import json
+import math
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from modelward.api.limits import KnownSecrets, Limits
 from modelward.api.pace import Pace
 from modelward.api.policy import POLICIES, check_policies, find_policy, served_routes
 from modelward.domain import InvalidInputError, RequestTimeoutError
+from modelward.jobs.audit import entries
 from modelward.settings import Settings, load_settings
 
 STATUS = BASE + "/job_status_detailed?job_id=x"
@@ -166,6 +169,52 @@ def test_lack_of_a_role_is_no_failure(tmp_path: Path) -> None:
             assert (await client.get(DETAIL, headers=viewer)).status_code == 404
 
     talk(tmp_path, conversation, failure_burst=2, failures_per_second=0.001)
+
+
+def test_lack_of_a_role_leaves_an_entry_but_not_without_end(tmp_path: Path) -> None:
+    async def conversation(talking: Talk) -> None:
+        service = talking.app.state.service
+        service.audit._clock = lambda: 1_000_000.0  # all in one minute
+        async with talking.client(headers=talking.headers) as client:
+            made = (await client.post(BASE + "/keys", json={"label": "v", "role": "viewer"})).json()
+            viewer = {"x-api-key": made["x_api_key"]}
+            for _ in range(40):
+                answer = await client.delete(BASE + "/jobs/job-1", headers=viewer)
+                assert answer.status_code == 403
+            assert (await client.get(DETAIL, headers=viewer)).status_code == 404
+        with service._database.read() as connection:
+            noted = [entry for entry in entries(connection) if entry.event == "key.refused"]
+        assert len(noted) == 30
+        for entry in noted:
+            assert entry.organisation_id == talking.organisation
+            assert entry.actor == entry.subject == made["key_id"]
+            reason = json.loads(entry.detail)["reason"]
+            assert reason.startswith(f"DELETE {BASE}/jobs/{{job_id}}: x-api-key: expected a key")
+            assert "the role submitter" in reason and made["x_api_key"] not in reason
+
+    talk(tmp_path, conversation, request_burst=100)
+
+
+@pytest.mark.parametrize("rate", [0.05, 7.0, 1000.0])
+def test_message_and_header_name_the_same_wait(tmp_path: Path, rate: float) -> None:
+    async def conversation(talking: Talk) -> None:
+        limits, refused = talking.app.state.limits, []
+        for limiter in (limits.keys, limits.exchanges):
+            limiter._clock = lambda: 5.0  # nothing comes back, however long the calls take
+        async with talking.client(headers=talking.headers) as client:
+            for path in (DETAIL, BASE + "/get_aws_api_key"):
+                answers = [await client.get(path) for _ in range(4)]
+                refused += [answer for answer in answers if answer.status_code == 429]
+        assert len(refused) == 6
+        for answer in refused:
+            seconds = int(answer.headers["retry-after"])
+            assert answer.json()["message"].endswith(f"; try again in {seconds} s")
+            assert seconds == max(1, math.ceil(1 / rate))
+
+    talk(
+        tmp_path, conversation, requests_per_second=rate, request_burst=1,
+        key_exchange_per_second=rate,
+    )  # fmt: skip
 
 
 def test_addresses_are_limited_whatever_they_call(tmp_path: Path) -> None:

@@ -72,6 +72,45 @@ def test_every_answer_has_safe_headers(tmp_path: Path) -> None:
     talk(tmp_path / "b", conversation, public_url="https://ward.example")
 
 
+def test_head_is_get_without_the_body(tmp_path: Path) -> None:
+    async def conversation(talking: Talk) -> None:
+        exchange, detail = BASE + "/get_aws_api_key", BASE + "/job_detail?job_id=x"
+        async with talking.client(headers=talking.headers) as client:
+            for path in ("/health", "/healthz", "/readyz", "/", "/docs", "/redoc", "/openapi.json",
+                         "/static/modelward.css", "/jobs/x", "/nothing", detail):  # fmt: skip
+                got, head = await client.get(path), await client.head(path)
+                assert head.content == b"" and got.status_code == head.status_code, path
+                for answer in (got, head):
+                    del answer.headers["x-request-id"]
+                assert dict(got.headers) == dict(head.headers), path
+            assert (await client.head(detail, headers={"x-api-key": "no"})).status_code == 403
+            before = (await client.get(BASE + "/keys")).json()
+            assert (await client.head(exchange)).status_code == 405
+            assert (await client.head(BASE + "/model_registration/upload")).status_code == 405
+            assert (await client.get(BASE + "/keys")).json() == before
+
+    talk(tmp_path, conversation)
+
+
+@pytest.mark.parametrize("path", ["/{}", "/health?{}", BASE + "/job_detail?job_id={}"])
+def test_the_request_line_counts_as_header(tmp_path: Path, path: str) -> None:
+    async def conversation(talking: Talk) -> None:
+        async with talking.client() as client:
+            empty = len(f"GET {path.format('')} HTTP/1.1\r\n") + sum(
+                len(name) + len(value) + 4
+                for name, value in client.build_request("GET", "/").headers.raw
+            )
+            fits = await client.get(path.format("a" * (2048 - empty)))
+            assert fits.status_code in (200, 403, 404)
+            answer = await client.get(path.format("a" * (2049 - empty)))
+            assert answer.status_code == 431
+            assert answer.json()["message"].startswith("header: expected at most 2048 bytes")
+            assert "2049" in answer.json()["message"] and answer.headers["connection"] == "close"
+            assert answer.headers["x-content-type-options"] == "nosniff"
+
+    talk(tmp_path, conversation, header_max_bytes=2048)
+
+
 def directives(policy: str) -> dict[str, list[str]]:
     return {part.split()[0]: part.split()[1:] for part in policy.split("; ")}
 

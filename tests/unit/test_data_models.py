@@ -112,3 +112,15 @@ def test_a_keras_file_uploaded_as_it_is(upload: Upload, tmp_path: Path):
     unpacked = extract_model(files, tmp_path)
     assert unpacked.path == tmp_path / "model.keras"
     assert unpacked.path.read_bytes() == files.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["m.h5", "m.hdf5", "m.keras", "m/saved_model.pb", "m.pkl", "m.pickle", "m.joblib",
+     "base_model.pyc", "base_model.py"],
+)  # fmt: skip
+def test_the_page_about_uploads_names_what_is_accepted(upload: Upload, name: str) -> None:
+    found_in(upload({name: b"x" * 16}), base_model=name.startswith("base_model"))
+    page = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
+    uploads = page.partition("### Uploads")[2].partition("###")[0]
+    assert f"`{name.removeprefix('m').removeprefix('/')}`" in uploads

@@ -66,13 +66,48 @@ def test_created_keys_expire_however_much_they_are_used(world: World) -> None:
 
 
 def test_last_use_is_noted_but_not_at_every_call(world: World) -> None:
-    began = world.now
+    began = world.now  # when the world used it first
     world.now += 299
     world.tenants.authenticate(world.first)
     assert world.keys.listed(world.number)[0].used == began
     world.now += 2
     world.tenants.authenticate(world.first)
     assert world.keys.listed(world.number)[0].used == world.now
+
+
+def test_a_key_is_unused_until_its_first_use(world: World) -> None:
+    made = world.keys.create(world.number, label="ci", role=Role.SUBMITTER)
+    new = world.keys.rotate(world.number, made.info.key_id, grace=10)
+    minted = world.tenants.exchange(world.number)
+    assert made.info.used is None and new.info.used is None
+    unused = [info.used for info in world.keys.listed(world.number)]
+    assert unused == [None, None, None, world.now]
+    for secret in (made.secret, minted):
+        world.now += 1
+        world.tenants.authenticate(secret)
+    used = {info.label: info.used for info in world.keys.listed(world.number)[::2]}
+    assert used == {"exchanged": world.now, "ci": world.now - 1}
+
+
+def test_first_use_renews_an_exchanged_key_and_the_one_idle_longest_goes(world: World) -> None:
+    world.tenants = Tenants(
+        world.database,
+        Settings(keys_per_organisation=2, key_lifetime_seconds=1000),
+        lambda: world.now,
+    )
+    first, second = (world.tenants.exchange(world.number) for _ in range(2))
+    world.now += 10
+    world.tenants.authenticate(first)
+    world.now += 10
+    third = world.tenants.exchange(world.number)
+    with pytest.raises(UnauthenticatedError, match="unknown"):
+        world.tenants.authenticate(second)
+    world.now += 985  # 1005 after it was made, 995 after its first use
+    world.tenants.authenticate(first)
+    world.now += 15  # 1000 after the third was made, which nobody used
+    with pytest.raises(UnauthenticatedError, match="expired"):
+        world.tenants.authenticate(third)
+    world.tenants.authenticate(first)
 
 
 def test_revoked_keys_open_nothing_and_stay_listed(world: World) -> None:

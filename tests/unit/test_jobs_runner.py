@@ -38,6 +38,7 @@ class Rig:
             connection.execute(jobs.update().values(config=config))
         self.ran: list[Stage] = []
         self.hooks: dict[Stage, Hook] = {}
+        self.restored: Callable[[], None] = lambda: None
         self.resumable = True
         self.checkpoints = folder / "checkpoints"
         self.work = folder / "work"
@@ -60,6 +61,7 @@ class Rig:
 
         def restore(context: StageContext, _stage: Stage, left: Snapshot) -> None:
             context.shared["total"] = left.values["total"]
+            self.restored()
 
         return Pipeline(
             stages=tuple((which, stage(which)) for which in STAGES),
@@ -116,6 +118,40 @@ def test_another_worker_goes_on_from_the_last_finished_stage(rig: Rig, number: i
         f"{stage.value}.json" for stage in STAGES
     }
     assert not rig.work.exists()
+
+
+def _statuses(rig: Rig) -> list[str]:
+    return [status.value for status in rig.world.jobs.get_unscoped("job").stages.values()]
+
+
+@pytest.mark.parametrize(
+    ("damaged", "expected"),
+    [
+        (None, ["completed passed completed na na"] * 3),
+        # what cannot be taken over is run again, and everything after it
+        (1, ["completed passed completed na na"]),
+    ],
+)  # fmt: skip
+def test_finished_stages_stay_finished_while_they_are_put_back(
+    rig: Rig, damaged: int | None, expected: list[str]
+) -> None:
+    rig.hooks[STAGES[3]] = _die
+    rig.run()
+    rig.hooks.clear()
+    seen: list[str] = []
+    rig.restored = lambda: seen.append(" ".join(_statuses(rig)))
+    again: list[str] = []
+    for stage in STAGES:
+        rig.hooks[stage] = lambda _context: again.append(" ".join(_statuses(rig)))
+    if damaged is not None:
+        (rig.checkpoints / f"{STAGES[damaged].value}.json").write_text("{}")
+    assert rig.run() is Outcome.DONE
+    assert seen == expected
+    last = ["completed passed completed inprogress na", "completed passed completed completed "
+            "inprogress"]  # fmt: skip
+    middle = ["completed inprogress na na na", "completed passed inprogress na na"]
+    assert again == (last if damaged is None else middle + last)
+    assert _statuses(rig) == ["completed", "passed", *["completed"] * 3]
 
 
 def test_a_damaged_checkpoint_means_that_its_stage_is_run_again(rig: Rig) -> None:

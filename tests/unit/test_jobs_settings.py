@@ -79,3 +79,40 @@ def test_lists_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODELWARD_OUTBOUND_ALLOW", '["10')
     with pytest.raises(InvalidInputError, match=r"outbound_allow: Value error, .*got '\[\"10'"):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["javascript:alert(1)", "ftp://ward.example", "ward.example", "//ward.example", "https://",
+     "https:///path", "https://:8000", "https://ward.example:x", "https://ward.example:70000",
+     "https://[::1", "https://ward.example/a b", "https://ward.example/\n", "https://w\\ard.example",
+     'https://ward.example/"', "https://ward.example/?a=b", "https://ward.example/#a",
+     "https://me:hush@ward.example"],
+)  # fmt: skip
+def test_links_start_only_at_a_web_address(given: str) -> None:
+    with pytest.raises(InvalidInputError, match=r"public_url: .*expected an address") as caught:
+        load_settings(public_url=given)
+    assert "ward.example" not in caught.value.message and "hush" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "given", ["http://127.0.0.1:8000", "https://[::1]:8443/", "HTTPS://ward.example/prod/", ""]
+)
+def test_web_addresses_are_taken_as_they_are(given: str) -> None:
+    assert load_settings(public_url=given).public_url == given
+
+
+@pytest.mark.parametrize(
+    "name", ["siem_splunk_url", "siem_azure_log_endpoint", "siem_sentinel_endpoint", "public_url"]
+)
+@pytest.mark.parametrize(
+    "given", ["https://me:hush@h.example:8088", "https://me:hu/sh@h.example", "me:hush@h.example",
+              "https://h.example/?token=hush", "https://h.example/#hush"],
+)  # fmt: skip
+def test_addresses_carry_no_credentials(
+    monkeypatch: pytest.MonkeyPatch, name: str, given: str
+) -> None:
+    monkeypatch.setenv(f"MODELWARD_{name.upper()}", given)
+    with pytest.raises(InvalidInputError, match=rf"{name}: .*without user name") as caught:
+        load_settings()
+    assert "h.example" not in caught.value.message and "hu" not in caught.value.message

@@ -22,9 +22,15 @@ __all__ = [
     "install_error_handlers",
     "json_response",
     "unexpected_response",
+    "whole_seconds",
 ]
 
 _LOG = logging.getLogger(__name__)
+
+
+def whole_seconds(wait: float) -> int:
+    """Seconds as Retry-After tells them, rounded up and 1 at least; texts name the same."""
+    return max(1, math.ceil(wait))
 
 
 def json_response(
@@ -60,7 +66,7 @@ def domain_response(request: Request, error: ModelwardError) -> Response:
     # 429, 503 and 507 know when another try makes sense
     retry_after = getattr(error, "retry_after", None)
     if retry_after is not None:
-        headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
+        headers["Retry-After"] = str(whole_seconds(retry_after))
     if isinstance(error, RequestTimeoutError):
         # The rest of the body would otherwise be taken for the next request.
         headers["Connection"] = "close"

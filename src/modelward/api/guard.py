@@ -10,6 +10,7 @@ from typing import TypeVar
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
+from modelward.api.errors import whole_seconds
 from modelward.api.limits import Limits, RateLimiter
 from modelward.api.metrics import Metrics
 from modelward.api.policy import Access, Policy, find_policy
@@ -58,7 +59,7 @@ async def guard(request: Request) -> None:
     request.state.caller = caller
     current().actor = caller.key_id
     await _respect_key(request, policy, caller)
-    _check_role(caller, policy)
+    await _respect_role(request, policy, caller)
 
 
 def _secret(request: Request, policy: Policy) -> str | None:
@@ -167,7 +168,24 @@ async def slow_down(
         await _delay(request, wait, limit)
         return
     request.app.state.metrics.rate_limited.labels(limit=limit, action="refused").inc()
-    raise TooManyRequestsError(f"rate: {message}; try again in {wait:.1f} s", retry_after=wait)
+    raise TooManyRequestsError(
+        f"rate: {message}; try again in {whole_seconds(wait)} s", retry_after=wait
+    )
+
+
+async def _respect_role(request: Request, policy: Policy, caller: Caller) -> None:
+    """Hold the role of a key against what the call needs; a refusal is noted."""
+    try:
+        _check_role(caller, policy)
+    except AccessDeniedError as error:
+        await run_in_threadpool(
+            service_of(request).audit.refusal,
+            "key.refused",
+            organisation=caller.organisation,
+            subject=caller.key_id,
+            reason=f"{policy.method} {policy.path}: {error.message}",
+        )
+        raise
 
 
 def _check_role(caller: Caller, policy: Policy) -> None:

@@ -54,7 +54,10 @@ def _seconds(body: dict[str, Any], name: str) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidParameterError(f"{name}: expected a number of seconds; got {value!r:.40}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise InvalidParameterError(f"{name}: expected a smaller number of seconds") from None
 
 
 @router.get("/keys", openapi_extra=KEY_LIST)
@@ -78,7 +81,11 @@ async def create_key(request: Request) -> Response:
 
     def work() -> NewKey:
         return service.keys.create(
-            caller.organisation, label=body["label"], role=role, lifetime=lifetime
+            caller.organisation,
+            label=body["label"],
+            role=role,
+            lifetime=lifetime,
+            lifetime_name="expires_in_seconds",
         )
 
     return _handed_out(request, await run_in_threadpool(work))
@@ -100,6 +107,9 @@ async def rotate_key(request: Request) -> Response:
     grace = _seconds(await read_json(request, needed=False), "grace_seconds") or 0.0
 
     def work() -> NewKey:
-        return service.keys.rotate(caller.organisation, request.path_params["key_id"], grace=grace)
+        key_id = request.path_params["key_id"]
+        return service.keys.rotate(
+            caller.organisation, key_id, grace=grace, grace_name="grace_seconds"
+        )
 
     return _handed_out(request, await run_in_threadpool(work))

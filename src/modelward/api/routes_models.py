@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from modelward.api.body import drain, receive_upload
 from modelward.api.docs import ANALYSE, KEYS, NOT_YET, REGISTER, UPLOAD_POST, UPLOAD_PUT
-from modelward.api.errors import json_response
+from modelward.api.errors import json_response, whole_seconds
 from modelward.api.guard import organisation_of, remember_link
 from modelward.api.metrics import Metrics
 from modelward.api.requests import caller_of, read_json, service_of
@@ -49,7 +49,7 @@ async def get_api_key(request: Request) -> Response:
         metrics.rate_limited.labels(limit="exchange", action="refused").inc()
         raise TooManyRequestsError(
             f"rate: expected at most {service.settings.key_exchange_per_second:g} new keys per "
-            f"second of one organisation; try again in {wait:.1f} s",
+            f"second of one organisation; try again in {whole_seconds(wait)} s",
             retry_after=wait,
         )
     minted = await run_in_threadpool(service.tenants.exchange, number)

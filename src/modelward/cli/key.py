@@ -99,8 +99,9 @@ def _list(org: _Org, data: _Data = None, config: _Config = None, as_json: _Json 
         return
     for row in rows:
         ends = row["revoked"] or row["expires"] or "-"
+        used = row["last_used"] or "never"
         typer.echo(
-            f"{row['key_id']}  {row['role']:<9}  {row['state']:<7}  used {row['last_used']}  "
+            f"{row['key_id']}  {row['role']:<9}  {row['state']:<7}  used {used}  "
             f"ends {ends}  {row['label']}"
         )
 

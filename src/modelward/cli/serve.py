@@ -1,10 +1,13 @@
 """The `modelward serve` command."""
 
 import logging
+import os
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
+
+from modelward.cli.environment import unknown_variables
 
 __all__ = ["register"]
 
@@ -69,6 +72,8 @@ def _serve(
             log_level=log_level,
             log_format=log_format,
         )
+        for problem in unknown_variables(os.environ):
+            typer.echo(f"Warning: {problem}", err=True)
         if show_settings:
             typer.echo(render(settings))
             return

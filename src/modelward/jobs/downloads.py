@@ -123,7 +123,12 @@ def _absent(job: Job, report: ReportType) -> ConflictError | NotFoundError:
             f"{report.value}: the files of job {job.id} were removed because of their age; "
             "send the analysis request again to have them made"
         )
-    if job.state in (JobState.FAILED, JobState.CANCELLED):
+    if job.state is JobState.CANCELLED:
+        return NotFoundError(
+            f"{report.value}: not made, job {job.id} was cancelled on request; "
+            "send the analysis request again to have it made"
+        )
+    if job.state is JobState.FAILED:
         return NotFoundError(f"{report.value}: not made, job {job.id} failed: {job.message}")
     if job.message == DECLINED and report in _OF_DEFENSE:
         return NotFoundError(

@@ -15,7 +15,10 @@ from modelward.jobs.scope import owned_by
 from modelward.jobs.secrets import hash_secret, new_api_key
 from modelward.jobs.tables import api_keys
 
-__all__ = ["KeyInfo", "Keys", "NewKey", "add_key", "checked_label"]
+__all__ = ["NEVER", "KeyInfo", "Keys", "NewKey", "add_key", "checked_label"]
+
+NEVER = 0.0
+"""Stands in the column ``used`` of a key that was not used yet."""
 
 _MOST_KEYS = 200
 _MOST_LABEL = 80
@@ -32,8 +35,8 @@ class KeyInfo:
     exchanged: bool
     """Fetched with the organisation id alone; its life is renewed when it is used."""
     created: float
-    used: float
-    """Last use, exact to a few minutes."""
+    used: float | None
+    """Last use, exact to a few minutes; None before the first."""
     expires: float | None
     revoked: float | None
 
@@ -92,7 +95,7 @@ def add_key(
             secret_hash=hash_secret(secret),
             exchanged=exchanged,
             created=now,
-            used=now,
+            used=NEVER,
             expires=expires,
             handle=handle,
             label=label,
@@ -103,7 +106,7 @@ def add_key(
     audit.append(
         connection, event, now=now, organisation=organisation, subject=handle, detail=detail
     )
-    info = KeyInfo(handle, label, role, exchanged, now, now, expires, None)
+    info = KeyInfo(handle, label, role, exchanged, now, None, expires, None)
     return NewKey(info, secret)
 
 
@@ -115,7 +118,13 @@ class Keys:
         self._clock = clock
 
     def create(
-        self, organisation: int, *, label: object, role: Role, lifetime: float | None = None
+        self,
+        organisation: int,
+        *,
+        label: object,
+        role: Role,
+        lifetime: float | None = None,
+        lifetime_name: str = "lifetime",
     ) -> NewKey:
         """Make a key.
 
@@ -124,6 +133,7 @@ class Keys:
             label: A name for people.
             role: What it may do.
             lifetime: Seconds until it expires; None: it does not.
+            lifetime_name: What the caller calls it, for the message.
 
         Raises:
             InvalidParameterError: A label or lifetime that does not fit.
@@ -132,7 +142,7 @@ class Keys:
         name, now = checked_label(label), self._clock()
         if lifetime is not None and not 0 < lifetime <= _LONGEST_LIFE:
             raise InvalidParameterError(
-                f"lifetime: expected more than 0 and at most {_LONGEST_LIFE:.0f} seconds; "
+                f"{lifetime_name}: expected more than 0 and at most {_LONGEST_LIFE:.0f} seconds; "
                 f"got {lifetime:g}"
             )
         expires = None if lifetime is None else now + lifetime
@@ -178,13 +188,16 @@ class Keys:
             )
             return self._find(connection, organisation, key_id)
 
-    def rotate(self, organisation: int, key_id: str, *, grace: float = 0.0) -> NewKey:
+    def rotate(
+        self, organisation: int, key_id: str, *, grace: float = 0.0, grace_name: str = "grace"
+    ) -> NewKey:
         """Replace a key by a new one of the same label, role and length of life.
 
         Args:
             organisation: Whose key it is.
             key_id: Its id, not its secret.
             grace: Seconds for which the old key is still good.
+            grace_name: What the caller calls it, for the message.
 
         Raises:
             NotFoundError: Unknown id, or one of another organisation.
@@ -193,7 +206,7 @@ class Keys:
         """
         if not 0 <= grace <= 30 * 86_400:
             raise InvalidParameterError(
-                f"grace: expected 0 to {30 * 86_400} seconds; got {grace:g}"
+                f"{grace_name}: expected 0 to {30 * 86_400} seconds; got {grace:g}"
             )
         now = self._clock()
         with self._database.write() as connection:
@@ -269,7 +282,7 @@ def _info(row: Row[tuple[object, ...]]) -> KeyInfo:
         role=Role(row.role),
         exchanged=row.exchanged,
         created=row.created,
-        used=row.used,
+        used=None if row.used == NEVER else row.used,
         expires=row.expires,
         revoked=row.revoked,
     )

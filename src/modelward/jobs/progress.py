@@ -12,9 +12,10 @@ from modelward.jobs.records import Artifact, Job, JobState, job_of
 from modelward.jobs.scope import owned_by
 from modelward.jobs.tables import artifacts, jobs
 
-__all__ = ["JobProgress"]
+__all__ = ["DONE", "JobProgress"]
 
-_DONE = {StageStatus.COMPLETED, StageStatus.PASSED}
+DONE = frozenset({StageStatus.COMPLETED, StageStatus.PASSED})
+"""States of a finished stage."""
 
 
 class JobProgress:
@@ -67,11 +68,15 @@ class JobProgress:
         seconds: float | None = None,
         progress: float | None = None,
     ) -> None:
-        """Record that a stage began or ended."""
+        """Record that a stage began or ended; where one begins, all later ones are to be run."""
         with self._database.write() as connection:
             job = self._open(connection, job_id)
+            stages = {**job.stages, stage: status}
+            if status is StageStatus.IN_PROGRESS:
+                later = list(stages)[list(stages).index(stage) + 1 :]
+                stages |= dict.fromkeys(later, StageStatus.NA)
             values: dict[str, Any] = {
-                "stages": {**job.stages, stage: status},
+                "stages": stages,
                 "message": message,
             }
             if seconds is not None:
@@ -123,7 +128,7 @@ class JobProgress:
                 return False
             reached, stages = False, {}
             for stage, status in job_of(row).stages.items():
-                reached = reached or status not in _DONE
+                reached = reached or status not in DONE
                 stages[stage] = StageStatus.FAILED if reached else status
             if not reached:  # between its last stage and its end: no reader would see a failure
                 stages[next(reversed(stages))] = StageStatus.FAILED

@@ -27,7 +27,7 @@ from modelward.jobs.pipeline import (
     StageContext,
     load_pipeline,
 )
-from modelward.jobs.progress import JobProgress
+from modelward.jobs.progress import DONE, JobProgress
 from modelward.jobs.records import Artifact, Job
 from modelward.storage import BlobStore, disk_trouble
 
@@ -221,15 +221,23 @@ def _run_stages(
     weights = {stage: pipeline.weights.get(stage, 1.0) for stage, _ in pipeline.stages}
     total = sum(weights.values())
     resuming = context.checkpoints is not None
+    reached = store.get_unscoped(context.job_id).stages
     for stage, work in pipeline.stages:
         if context.stopping() and context.checkpoints:
             raise Interrupted
         sink.begin(weights[stage] / total)
-        store.set_stage(context.job_id, stage, StageStatus.IN_PROGRESS, message=STAGE_LABELS[stage])
+        # A finished stage stays finished in the status while it is put back.
+        done = resuming and reached.get(stage) in DONE
+        shown = reached[stage] if done else StageStatus.IN_PROGRESS
+        store.set_stage(context.job_id, stage, shown, message=STAGE_LABELS[stage])
         context.began, context.earlier_seconds = time.perf_counter(), 0.0
         # The first stage that cannot be taken over is run, and all after it.
         record = _take_over(pipeline, context, sink, stage) if resuming else None
         resuming = record is not None
+        if done and not resuming:
+            store.set_stage(
+                context.job_id, stage, StageStatus.IN_PROGRESS, message=STAGE_LABELS[stage]
+            )
         record = record or _work(pipeline, context, sink, stage, work)
         context.stage_seconds[stage.value] = record["seconds"]
         declined = bool(record["declined"])

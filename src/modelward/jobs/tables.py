@@ -47,7 +47,7 @@ api_keys = Table(
     Column("secret_hash", String(64), nullable=False, unique=True),
     Column("exchanged", Boolean, nullable=False),
     Column("created", Float, nullable=False),
-    Column("used", Float, nullable=False),
+    Column("used", Float, nullable=False),  # 0: never
     Column("expires", Float, nullable=True),
     Column("handle", String(20), nullable=False),
     Column("label", Text, nullable=False),

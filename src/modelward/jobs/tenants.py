@@ -15,7 +15,7 @@ from modelward.domain import (
 )
 from modelward.jobs import audit
 from modelward.jobs.database import Database
-from modelward.jobs.keys import add_key, checked_label
+from modelward.jobs.keys import NEVER, add_key, checked_label
 from modelward.jobs.roles import Role
 from modelward.jobs.scope import owned_by
 from modelward.jobs.secrets import hash_secret, new_organisation_id
@@ -185,7 +185,7 @@ class Tenants:
             raise UnauthenticatedError("x-api-key: this key was revoked; use another one")
         if row.expires is not None and row.expires <= now:
             raise UnauthenticatedError("x-api-key: this key has expired; fetch a new one")
-        if now - row.used > self._settings.key_renewal_seconds:
+        if row.used == NEVER or now - row.used > self._settings.key_renewal_seconds:
             self._note_use(int(row.id), now, renewed=bool(row.exchanged))
         return Caller(
             organisation=int(row.organisation_id),
