@@ -212,16 +212,14 @@ def _run(run: _Run) -> None:
         stopping=run.stopping,
         sandbox=run.sandbox,
     )
-    _run_stages(pipeline, context, sink, run.store)
+    _run_stages(pipeline, context, sink, run)
 
 
-def _run_stages(
-    pipeline: Pipeline, context: StageContext, sink: _DatabaseSink, store: JobProgress
-) -> None:
+def _run_stages(pipeline: Pipeline, context: StageContext, sink: _DatabaseSink, run: _Run) -> None:
+    store, reached = run.store, run.job.stages
     weights = {stage: pipeline.weights.get(stage, 1.0) for stage, _ in pipeline.stages}
     total = sum(weights.values())
     resuming = context.checkpoints is not None
-    reached = store.get_unscoped(context.job_id).stages
     for stage, work in pipeline.stages:
         if context.stopping() and context.checkpoints:
             raise Interrupted
