@@ -151,7 +151,7 @@ def run_live(data: Path, *, script: list[str] | None = None, **settings: Any) ->
         "MODELWARD_FAILURE_BURST": "10000",
         **{f"MODELWARD_{name.upper()}": str(value) for name, value in settings.items()},
     }
-    data.mkdir(parents=True, exist_ok=True)
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
     log = data.with_suffix(".log")
     command = script or [sys.executable, str(HERE / "live_server.py"), str(data)]
     with log.open("w") as errors:
