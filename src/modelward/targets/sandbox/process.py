@@ -19,6 +19,7 @@ from modelward.domain import AssessmentError, SandboxOptions
 from modelward.targets.sandbox import frames
 from modelward.targets.sandbox.bubblewrap import launch_plan, process_limit
 from modelward.targets.sandbox.interpreters import Interpreter
+from modelward.targets.sandbox.launch import FAILED
 from modelward.targets.sandbox.watch import Watch
 
 __all__ = ["MissingModuleError", "SandboxProcess"]
@@ -29,8 +30,6 @@ _MOST_PRINTED = 16 * 2**20
 _PIPE_BYTES = 2**20
 _SET_PIPE_SIZE = 1031
 _GRACE_SECONDS = 5.0
-_NOT_STARTED = 97
-"""Exit code of ``launch.py`` where bubblewrap could not be started."""
 
 
 class MissingModuleError(AssessmentError):
@@ -217,7 +216,7 @@ class SandboxProcess:
             reason = f"it used up its {self._options.cpu_seconds} s of CPU time"
         lines = [line for line in self._fate.printed.splitlines() if line.strip()]
         words = frames.text(lines[-1]) if lines else ""
-        if code == _NOT_STARTED and self._asked == 0 and "sandbox not started" in words:
+        if code == FAILED and self._asked == 0 and "sandbox not started" in words:
             return AssessmentError(
                 f"sandbox: expected it to start; got: {words}. The cause is this machine or its "
                 "settings, not the model: `modelward doctor` says what is missing"
