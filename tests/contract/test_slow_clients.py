@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -205,3 +206,15 @@ def test_log_is_json_with_request_ids_and_without_secrets(short: Live) -> None:
     for secret in (short.org_id, short.api_key):
         assert secret not in text
     assert "token=mw" not in text and "eyJ" not in text
+
+
+def test_what_is_said_before_the_service_listens_is_json_too(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    data.chmod(0o755)
+    (data / "holiday.jpg").touch()
+    with run_live(data, log_format="json") as live:
+        lines = [json.loads(line) for line in live.log.read_text().splitlines()]
+    (warning,) = [line for line in lines if line["level"] == "warning"]
+    assert warning["logger"] == "modelward.storage.private"
+    assert "others may read it" in warning["message"]

@@ -3,8 +3,9 @@
 import copy
 import json
 import logging
+import sys
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 
 from uvicorn.config import LOGGING_CONFIG
 from uvicorn.logging import AccessFormatter, DefaultFormatter
@@ -15,6 +16,22 @@ __all__ = ["JsonFormatter", "log_config"]
 
 _ACCESS = "uvicorn.access"
 _ACCESS_PARTS = 5
+
+
+class StderrHandler(logging.StreamHandler[TextIO]):
+    """Writes to whatever standard error is at that moment.
+
+    A start inside another program (a test runner that captures) may outlive the stream that was
+    there when the log was set up.
+    """
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        """Standard error as it is now."""
+        return sys.stderr
 
 
 def _suffix() -> str:
@@ -85,8 +102,8 @@ def log_config(level: str, form: str) -> dict[str, Any]:
     else:
         formatters["default"]["()"] = TextFormatter
         formatters["access"]["()"] = TextAccessFormatter
-    for handler in config["handlers"].values():
+    for name, handler in config["handlers"].items():
         # Standard output is for the line with the address alone.
-        handler["stream"] = "ext://sys.stderr"
+        config["handlers"][name] = {"()": StderrHandler, "formatter": handler["formatter"]}
     config["loggers"]["modelward"] = {"handlers": ["default"], "level": level.upper()}
     return config

@@ -94,13 +94,14 @@ def _run(
 ) -> int:
     settings = settings.model_copy(update={"port": int(listener.getsockname()[1])})
     password = settings.ssl_keyfile_password
-    app = create_app(settings, worker_command=worker_command)
 
     def refused(limit: str) -> None:
         app.state.metrics.rate_limited.labels(limit=limit, action="closed").inc()
 
+    # The log gets its form here, before the app is made: that may already have something to say.
     config = uvicorn.Config(
-        app,
+        lambda: app,
+        factory=True,
         http=guarded_protocol(settings, refused),
         h11_max_incomplete_event_size=settings.header_max_bytes,
         ws="none",
@@ -114,6 +115,7 @@ def _run(
         server_header=False,
         timeout_graceful_shutdown=5,
     )
+    app = create_app(settings, worker_command=worker_command)
     address = settings.model_copy(update={"public_url": None}).base_url
 
     def started() -> None:
