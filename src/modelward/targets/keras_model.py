@@ -1,42 +1,27 @@
 """A Keras image classifier as a function from images to probabilities."""
 
-import copy
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from modelward.domain import Access, AssessmentError, LayerInfo, ModelProfile
+from modelward.domain import AssessmentError, LayerInfo, ModelProfile
 from modelward.targets.adapt import (
     as_probabilities,
-    batch_size,
-    check_images,
-    check_order,
-    find_layout,
     median_milliseconds,
-    prepare,
     recognise,
     refuse_not_finite,
     sample_images,
 )
+from modelward.targets.classifier import Classifier
 from modelward.targets.keras_file import open_model
 
 __all__ = ["KerasModel", "load_keras"]
 
 
-class KerasModel:
-    """An image classifier with one input and one output; made by ``load_keras``.
-
-    Attributes:
-        input_shape: Height, width, channels of the images that ``predict`` takes.
-        classes: Number of classes.
-        notes: How images and answers are adapted to what the model takes and gives, for the
-            report.
-        offers: A Keras model's answers are probabilities.
-    """
-
-    offers = Access.PROBABILITIES
+class KerasModel(Classifier):
+    """An image classifier with one input and one output; made by ``load_keras``."""
 
     def __init__(
         self,
@@ -47,50 +32,21 @@ class KerasModel:
         normalize_data: bool,
         color_space: str | None,
     ) -> None:
+        super().__init__(
+            input_shape=input_shape,
+            classes=classes,
+            normalize_data=normalize_data,
+            color_space=color_space,
+        )
         self._model = model
-        self.input_shape = input_shape
-        self.classes = classes
-        self.normalize_data = normalize_data
-        self.color_space = color_space
-        self.notes: tuple[str, ...] = ()
-        self._layout = find_layout(_model_input(model), input_shape)
-        if self._layout != "plain":
-            self.notes += (f"Images are given to the model as {_model_input(model)}.",)
+        self._take(_model_input(model))
         self._answer = "probabilities"
         self._answer = self._recognise()
         if self._answer != "probabilities":
             self.notes += (f"The model's answers are {self._answer}; they are converted.",)
 
-    def with_color_space(self, order: str | None) -> Self:
-        """The same model, fed in another channel order.
-
-        Args:
-            order: rgb, bgr, gray or None (as rgb).
-        """
-        check_order(order)
-        other = copy.copy(self)
-        other.color_space = order
-        return other
-
-    def predict(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Class probabilities.
-
-        Args:
-            images: (n, height, width, channels) float32 in [0, 1], gray or RGB.
-
-        Returns:
-            (n, classes) float32; rows sum to 1.
-
-        Raises:
-            AssessmentError: The images do not have the model's shape, or an answer is no number.
-        """
-        check_images(images, self.input_shape)
-        size = batch_size(self.input_shape)
-        answers = np.empty((len(images), self.classes), np.float32)
-        for start in range(0, len(images), size):
-            raw = self._raw(images[start : start + size])
-            answers[start : start + size] = as_probabilities(raw, self._answer)
-        return answers
+    def _probabilities(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        return as_probabilities(self._raw(images), self._answer)
 
     def profile(self, name: str, repeats: int = 30) -> ModelProfile:
         """Architecture and latency, for the report.
@@ -121,12 +77,7 @@ class KerasModel:
         """The model's own answer to a batch, as (n, values)."""
         import torch
 
-        batch = prepare(
-            images,
-            layout=self._layout,
-            color_space=self.color_space,
-            normalize_data=self.normalize_data,
-        )
+        batch = self._prepared(images)
         try:
             with torch.inference_mode():
                 answer = self._model(torch.from_numpy(batch), training=False)

@@ -1,7 +1,6 @@
 """An image classifier in the sandbox, as a target."""
 
-import copy
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,16 +8,12 @@ from numpy.typing import NDArray
 from modelward.domain import Access, AssessmentError, ModelProfile, SandboxOptions
 from modelward.targets.adapt import (
     as_probabilities,
-    batch_size,
-    check_images,
-    check_order,
-    find_layout,
     median_milliseconds,
-    prepare,
     recognise,
     refuse_not_finite,
     sample_images,
 )
+from modelward.targets.classifier import Classifier
 from modelward.targets.sandbox.choice import KINDS
 from modelward.targets.sandbox.exchange import Exchange, start_model
 from modelward.targets.sandbox.interpreters import Interpreter
@@ -30,14 +25,10 @@ HIDDEN = "not visible: runs in the sandbox"
 _LABELS = "labels"
 
 
-class SandboxedModel:
+class SandboxedModel(Classifier):
     """An image classifier that runs in the sandbox; made by ``open_sandboxed``.
 
-    Attributes:
-        input_shape: Height, width, channels of the images that ``predict`` takes.
-        classes: Number of classes.
-        notes: Where the model runs and how images and answers are adapted, for the report.
-        offers: What its answers are: probabilities, or labels only.
+    Copies with another channel order ask the same sandbox.
     """
 
     def __init__(
@@ -51,22 +42,22 @@ class SandboxedModel:
         normalize_data: bool,
         color_space: str | None,
     ) -> None:
+        super().__init__(
+            input_shape=input_shape,
+            classes=classes,
+            normalize_data=normalize_data,
+            color_space=color_space,
+        )
         self._process = process
         self._kind = kind
-        self.input_shape = input_shape
-        self.classes = classes
-        self.normalize_data = normalize_data
-        self.color_space = color_space
         self.framework = process.hello["framework"] or KINDS[kind]
-        self.notes: tuple[str, ...] = (
+        self.notes = (
             f"The model runs in a sandbox under Python {interpreter.version}; its architecture is "
             "not visible, and its latency includes the way into the sandbox and back.",
             *process.hello["notes"],
         )
         taken = process.hello["input"]
-        self._layout = "plain" if taken is None else find_layout(tuple(taken), input_shape)
-        if self._layout != "plain":
-            self.notes += (f"Images are given to the model as {tuple(taken)}.",)
+        self._take(None if taken is None else tuple(taken))
         self._answer = self._recognise(self._ask(sample_images(input_shape)))
         self.offers = Access.LABELS if self._answer == _LABELS else Access.PROBABILITIES
         if self._answer == _LABELS:
@@ -74,40 +65,12 @@ class SandboxedModel:
         elif self._answer != "probabilities":
             self.notes += (f"The model's answers are {self._answer}; they are converted.",)
 
-    def with_color_space(self, order: str | None) -> Self:
-        """The same model in the same sandbox, fed in another channel order.
-
-        Args:
-            order: rgb, bgr, gray or None (as rgb).
-        """
-        check_order(order)
-        other = copy.copy(self)
-        other.color_space = order
-        return other
-
-    def predict(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Class probabilities, or 1 for the label and 0 elsewhere where labels are all it gives.
-
-        Args:
-            images: (n, height, width, channels) float32 in [0, 1], gray or RGB.
-
-        Returns:
-            (n, classes) float32; rows sum to 1.
-
-        Raises:
-            AssessmentError: The images do not have the model's shape, an answer is none, or the
-                model was ended.
-        """
-        check_images(images, self.input_shape)
-        size = batch_size(self.input_shape)
+    def _probabilities(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        raw = self._ask(images)
+        if self._answer != _LABELS:
+            return as_probabilities(self._checked(raw), self._answer)
         answers = np.zeros((len(images), self.classes), np.float32)
-        for start in range(0, len(images), size):
-            raw = self._ask(images[start : start + size])
-            if self._answer == _LABELS:
-                labels = _labels(raw, self.classes)
-                answers[np.arange(start, start + len(labels)), labels] = 1.0
-            else:
-                answers[start : start + size] = as_probabilities(self._checked(raw), self._answer)
+        answers[np.arange(len(images)), _labels(raw, self.classes)] = 1.0
         return answers
 
     def profile(self, name: str, repeats: int = 30) -> ModelProfile:
@@ -132,14 +95,7 @@ class SandboxedModel:
         self._process.close()
 
     def _ask(self, images: NDArray[np.float32]) -> NDArray[Any]:
-        return self._process.ask(
-            prepare(
-                images,
-                layout=self._layout,
-                color_space=self.color_space,
-                normalize_data=self.normalize_data,
-            )
-        )
+        return self._process.ask(self._prepared(images))
 
     def _checked(self, raw: NDArray[Any]) -> NDArray[np.float32]:
         values = raw.astype(np.float32)
