@@ -44,6 +44,8 @@ class Folder:
 
     def __init__(self, data: Path, archives: dict[str, bytes], **changes: Any) -> None:
         self.data, self.blobs = data, BlobStore(data / "blobs")
+        self.machine = data.with_name(data.name + "-tmp")
+        self.machine.mkdir()
         database = Database(data)
         database.migrate()
         tenants = Tenants(database, Settings(data=data), lambda: 0.0)
@@ -83,7 +85,12 @@ class Folder:
                 *("--job", JOB, "--attempt", str(job.attempts), "--checkpoint-seconds", "0"),
             ],
             # one thread: quick where others use the machine too
-            env={**os.environ, "MORTAL_AFTER": die_after, "OMP_NUM_THREADS": "1"},
+            env={
+                **os.environ,
+                "MORTAL_AFTER": die_after,
+                "OMP_NUM_THREADS": "1",
+                "TMPDIR": str(self.machine),
+            },
             capture_output=True,
             check=False,
             timeout=300,
@@ -175,3 +182,4 @@ def test_same_result_after_a_death_at_every_checkpoint(
         == folder.jobs.get_unscoped(JOB).stage_seconds["QueryGenerator_Status"]
     )
     assert not (folder.data / "work" / JOB).exists()
+    assert not list(folder.machine.iterdir())  # nothing of a model stays where nobody looks

@@ -31,8 +31,10 @@ from modelward.jobs.progress import DONE, JobProgress
 from modelward.jobs.records import Artifact, Job
 from modelward.storage import BlobStore, disk_trouble
 
-__all__ = ["STAGE_LABELS", "Outcome", "run_job"]
+__all__ = ["SCRATCH", "STAGE_LABELS", "Outcome", "run_job"]
 
+SCRATCH = "tmp"
+"""Folder for temporary files inside a job's own."""
 _LOG = logging.getLogger(__name__)
 _EVERY_SECONDS = 0.5
 
@@ -187,12 +189,12 @@ class _Run:
 
 def _run(run: _Run) -> None:
     job, blobs, workdir = run.job, run.blobs, run.workdir
+    shutil.rmtree(workdir, ignore_errors=True)
+    (workdir / SCRATCH).mkdir(parents=True)
     gate = find_gate(job.task, job.analysis)
     pipeline = load_pipeline(job.task, job.analysis)
     if tuple(stage for stage, _ in pipeline.stages) != gate.stages:
         raise TypeError(f"pipeline: expected the stages {gate.stages}; got {pipeline.stages}")
-    shutil.rmtree(workdir, ignore_errors=True)
-    workdir.mkdir(parents=True)
     sink = _DatabaseSink(job.id, run.store, blobs)
     context = StageContext(
         job_id=job.id,

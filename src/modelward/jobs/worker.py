@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from modelward.jobs.checkpoints import Checkpoints, checkpoint_folder
 from modelward.jobs.context import RequestContext, acting
 from modelward.jobs.database import Database
 from modelward.jobs.progress import JobProgress
-from modelward.jobs.runner import Outcome, run_job
+from modelward.jobs.runner import SCRATCH, Outcome, run_job
 from modelward.storage import BlobStore, private_files
 
 __all__ = ["main"]
@@ -61,13 +62,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _work(given: argparse.Namespace, stopping: threading.Event) -> Outcome:
+    workdir = given.data / "work" / given.job
+    # A worker that is killed leaves its temporary files, copies of models among them; here they
+    # go with the rest of its folder.
+    tempfile.tempdir = os.environ["TMPDIR"] = str(workdir / SCRATCH)
     database = Database(given.data)
     try:
         return run_job(
             given.job,
             JobProgress(database, time.time, attempt=given.attempt),
             BlobStore(given.data / "blobs"),
-            given.data / "work" / given.job,
+            workdir,
             checkpoints=Checkpoints(
                 checkpoint_folder(given.data, given.job), given.checkpoint_seconds
             ),
