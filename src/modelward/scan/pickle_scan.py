@@ -105,7 +105,9 @@ def _nested(scanner: Scanner, item: Item, stream: Stream) -> None:
             blob = item.blob.window(raw.offset, raw.size)
         else:
             blob = Blob.of_bytes(raw)
-        scanner.scan(f"{item.path}!torch.load@{number}", blob, item.depth + 1)
+        # torch.load takes for a pickle what is no zip archive, whatever else it looks like
+        role = None if blob.read(0, 4) == b"PK\x03\x04" else "pickle"
+        scanner.scan(f"{item.path}!torch.load@{number}", blob, item.depth + 1, role)
     if max(len(stream.raw), len(stream.encoded)) > MAX_RAW:
         item.errors.append(f"more than {MAX_RAW} byte strings; the others were not looked into")
     for raw in stream.raw:
