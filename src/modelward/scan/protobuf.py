@@ -9,7 +9,7 @@ from typing import NamedTuple
 from modelward.scan.blob import Blob
 from modelward.scan.limits import Budget, UnreadableError
 
-__all__ = ["Field", "Message", "top_level_fields"]
+__all__ = ["BYTES", "FIXED32", "VARINT", "Field", "Message", "top_level_fields"]
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
@@ -82,7 +82,13 @@ class Message:
         return self.data(field, limit).decode("utf-8", "replace")
 
     def data(self, field: Field, limit: int = 4096) -> bytes:
-        """The bytes in a field of wire type 2, cut at ``limit``."""
+        """The bytes in a field of wire type 2, cut at ``limit``.
+
+        Raises:
+            UnreadableError: A number stands there, which other readers leave out.
+        """
+        if field.wire != BYTES:
+            raise self._broken(field.offset - self.offset)
         return self.blob.read(field.offset, min(field.value, limit))
 
     def _read(self, at: int, size: int) -> bytes:
