@@ -13,7 +13,7 @@ from modelward.data import is_litter
 from modelward.domain import InvalidInputError
 from modelward.scan.blob import Blob
 from modelward.scan.limits import Budget, Limits, UnreadableError
-from modelward.scan.lookalike import is_pickle_text, names_that_do_harm
+from modelward.scan.lookalike import as_pickle, is_pickle_text
 from modelward.scan.report import Finding, Level, Outcome, Part, ScanReport, printable
 from modelward.scan.rules import RULES
 from modelward.scan.sniff import is_zip_tail, sniff
@@ -32,7 +32,9 @@ _READERS = {
     "keras_metadata": "savedmodel", "safetensors": "safetensors_scan", "gguf": "gguf",
     "tensor": "tensors",
 }  # fmt: skip
-_PASSED = frozenset({"empty", "image", "xgboost_ubj", "tf_checkpoint_index", "protobuf"})
+_PASSED = frozenset(
+    {"empty", "image", "xgboost_ubj", "tf_checkpoint_index", "protobuf", "sentencepiece"}
+)
 _UNREADABLE = {
     "pbtxt": "graphs in text form are not read; save them in binary form",
     "7z": "7z archives are not read; unpack it and scan the files",
@@ -159,9 +161,14 @@ class Scanner:
         """Another format may begin with opcodes that pickle.load would execute."""
         if item.format in ("pickle", "torchscript_pickle", "empty", "tensor"):
             return
-        for name in names_that_do_harm(item.blob, self.budget):
+        harm, called = as_pickle(item.blob, self.budget)
+        for name in harm:
             reason = f"read as a pickle, this {item.format} file names {name!r:.100}"
             self.finding(item, "MW-FMT-002", reason, level=Level.CRITICAL)
+        if called and not harm:
+            reason = f"read as a pickle, this {item.format} file calls functions"
+            self.finding(item, "MW-FMT-002", reason)
+            self.scan(f"{item.path}!pickle", item.blob, item.depth + 1, "pickle")
 
     def _read(self, item: Item) -> None:
         if item.format in _UNREADABLE:
@@ -179,10 +186,10 @@ class Scanner:
         expected = _EXPECTED.get(_suffix(item.name))
         if item.role or expected is None or item.format in expected:
             return
-        if item.format == "unknown":
-            if is_litter(item.path.rsplit("!", 1)[-1]):
-                return
-            item.errors.append(f"the content is not what {item.name[-20:]!r} says: damaged?")
+        if item.format in ("unknown", "empty"):
+            if not is_litter(item.path.rsplit("!", 1)[-1]):
+                content = "an empty file" if item.format == "empty" else "the content"
+                item.errors.append(f"{content} is not what {item.name[-20:]!r} says: damaged?")
             return
         level = Level.MEDIUM if item.format in _DANGEROUS else Level.LOW
         self.finding(item, "MW-FMT-001", f"the content is {item.format}", level=level)
@@ -238,13 +245,14 @@ def _suffix(name: str) -> str:
 def _part(item: Item, found: bool, beside: dict[str, Item]) -> Part:
     if item.path in beside and item.format == "unknown" and not item.errors:
         return Part(item.path, "tensor", Outcome.FINDING if found else Outcome.PASSED)
+    # a finding does not make up for what was not read
     outcome = (
         Outcome.ERROR
         if item.errors
-        else Outcome.FINDING
-        if found
         else Outcome.SKIPPED
         if item.skips
+        else Outcome.FINDING
+        if found
         else Outcome.PASSED
     )
     reasons = tuple(map(printable, (*item.errors, *item.skips)))

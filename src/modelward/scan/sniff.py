@@ -6,7 +6,8 @@ import zlib
 from pathlib import PurePosixPath
 
 from modelward.scan.blob import Blob
-from modelward.scan.protobuf import top_level_fields
+from modelward.scan.limits import Budget, Limits, UnreadableError
+from modelward.scan.protobuf import BYTES, FIXED32, VARINT, Message, top_level_fields
 
 __all__ = ["PYTHON_MAGIC", "is_zip_tail", "python_of", "sniff"]
 
@@ -66,7 +67,7 @@ def sniff(blob: Blob, name: str = "") -> str:
 
 def _binary(blob: Blob, head: bytes) -> str | None:
     offset = 0
-    while offset < min(blob.size, 2**24):  # a user block may stand in front of HDF5
+    while offset < blob.size:  # a user block of any size may stand in front of HDF5
         if blob.read(offset, 8) == _HDF5:
             return "hdf5"
         offset = max(512, offset * 2)
@@ -161,9 +162,26 @@ def _protobuf(blob: Blob) -> str | None:
         return "onnx"
     if fields.get(2) == 2 and fields.get(1) == 0 and set(fields) <= {1, 2}:
         return "savedmodel"
-    if fields.get(1) == 2 and set(fields) <= {1, 2, 3, 4}:
-        return "graphdef"
+    if fields.get(1) == 2 and set(fields) <= {1, 2, 3, 4, 5}:
+        if _is_piece(blob):
+            return "sentencepiece"
+        return "graphdef" if 5 not in fields else None
     return None
+
+
+def _is_piece(blob: Blob) -> bool:
+    """Whether the first entry is a piece of text with its score, where TensorFlow has a node.
+
+    A node without an operator makes TensorFlow refuse the whole graph.
+    """
+    message = Message(blob, 0, blob.size, Budget(Limits(nodes=1000)))
+    wires = {1: BYTES, 2: FIXED32, 3: VARINT}
+    try:
+        field = next(field for field in message.fields() if field.number == 1)
+        found = [(inner.number, inner.wire) for inner in message.child(field).fields()]
+    except (StopIteration, UnreadableError):
+        return False
+    return (2, FIXED32) in found and all(wires.get(number) == wire for number, wire in found)
 
 
 def is_zip_tail(blob: Blob) -> int | None:
