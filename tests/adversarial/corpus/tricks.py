@@ -123,7 +123,7 @@ def wide_end_twice(canary: Canary) -> bytes:
     good, bad = zipped({"readme.txt": b"hello"}), object_npz(canary)
     content = b""
     for archive in (bad, good):
-        size, offset = struct.unpack("<2L", archive[-10:-2])
+        size = struct.unpack("<L", archive[-10:-6])[0]
         content += archive[:-22]
         start = len(content) - size
         record = b"PK\x06\x06" + struct.pack("<Q2H2L4Q", 44, 45, 45, 0, 0, 1, 1, size, start)
@@ -301,7 +301,9 @@ PLAIN: dict[str, Builder] = {
         tf_call("c", "outer", "x"),
         functions=(
             SAVE,
-            tf_function("outer", ("a",), text_const("path", "/x"), tf_call("i", "save", "a", "path:0")),
+            tf_function(
+                "outer", ("a",), text_const("path", "/x"), tf_call("i", "save", "a", "path:0")
+            ),
         ),
     ),
     "savedmodel-path-in-variable": saved(
@@ -326,7 +328,7 @@ PLAIN: dict[str, Builder] = {
     "yaml-escapes": _file("c.yaml", fixed(b"a: !!%70ython/object/apply:os.system ['true']\n")),
     "template-in-list": _file(
         "tokenizer_config.json",
-        fixed(json.dumps({"chat_template": [{"name": "x", "template": "{{ a.__class__ }}"}]}).encode()),
+        fixed(b'{"chat_template": [{"name": "x", "template": "{{ a.__class__ }}"}]}'),
     ),
     "template-escapes": _file(
         "tokenizer_config.json", fixed(json.dumps({"chat_template": TEMPLATE}).encode())
