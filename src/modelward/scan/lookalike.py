@@ -25,7 +25,8 @@ def as_pickle(blob: Blob, budget: Budget) -> tuple[list[str], bool]:
     if stream is None:
         return [], False
     harm = [found.full for found in stream.globals.values() if found.level is Level.CRITICAL]
-    called = any(_is_plausible(*names) for names in stream.called)
+    # no loader gets past a persistent id at the very start, such as the P of a zip archive
+    called = blob.read(0, 1) != b"P" and any(_is_plausible(*names) for names in stream.called)
     return harm, called
 
 

@@ -80,7 +80,7 @@ def report_stream(scanner: Scanner, item: Item, stream: Stream, *, script: bool 
             item, "MW-PKL-009", "a value that repeats itself more than ten million times"
         )
     for persistent in stream.persistent:
-        if not _is_storage(persistent) and not script:
+        if not _is_storage(persistent) and not persistent.module and not script:
             scanner.finding(item, "MW-PKL-007", "a persistent id that is no tensor storage",
                             where="PERSID")  # fmt: skip
     _nested(scanner, item, stream)

@@ -112,6 +112,13 @@ class Persistent:
     def __init__(self, key: Any) -> None:
         self.key = key
 
+    @property
+    def module(self) -> Global | None:
+        """The class in PyTorch's old ("module", class, file, source); None: another id."""
+        items = self.key.items if isinstance(self.key, Group) else []
+        found = len(items) == 4 and items[0] == "module" and isinstance(items[1], Global)
+        return items[1] if found else None
+
 
 def _takes_place(key: Any) -> bool:
     """Whether an attribute of this name changes what an object does."""

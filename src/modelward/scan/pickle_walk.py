@@ -150,7 +150,7 @@ def _newobj_ex(machine: Machine, _: Any) -> None:
 def _persid(machine: Machine, key: Any) -> None:
     found = Persistent(machine.pop() if key is None else key)
     machine.stream.persistent.append(found)
-    machine.push(found)
+    machine.push(found.module if found.module else found)
 
 
 def _extension(machine: Machine, code: int) -> None:

@@ -11,6 +11,7 @@ import zipfile
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from functools import cache, partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ def fitted(name: str) -> Any:
         "sgd": SGDClassifier(),
         "mlp": MLPClassifier((4,), max_iter=5),
         "neighbours": KNeighborsClassifier(algorithm="kd_tree"),
+        "manhattan": KNeighborsClassifier(algorithm="ball_tree", metric="manhattan"),
         "bayes": GaussianNB(),
         "process": GaussianProcessClassifier(),
         "clusters": KMeans(2, n_init=1),
@@ -129,7 +131,15 @@ def values() -> Any:
 def sparse() -> Any:
     import scipy.sparse
 
-    return scipy.sparse.csr_matrix(np.eye(3))
+    return [
+        getattr(scipy.sparse, f"{kind}_{what}")(np.eye(3))
+        for kind in ("bsr", "coo", "csc", "csr", "dia", "dok", "lil")
+        for what in ("matrix", "array")
+    ]
+
+
+def records() -> Any:
+    return [np.rec.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")]), np.number, np.integer]
 
 
 class Small(torch.nn.Module):
@@ -148,6 +158,10 @@ def torch_file(what: str, folder: Path) -> Path:
         torch.save(net.state_dict(), file)
     elif what == "whole":
         torch.save(net, file)
+    elif what == "layers":  # a long program text of its members reads as a pickle by chance
+        torch.save([torch.nn.LSTM(3, 4), torch.nn.TransformerEncoderLayer(4, 2)], file)
+    elif what == "whole-legacy":
+        torch.save(net, file, _use_new_zipfile_serialization=False)
     elif what == "legacy":
         torch.save(net.state_dict(), file, _use_new_zipfile_serialization=False)
     elif what == "checkpoint":
@@ -156,7 +170,8 @@ def torch_file(what: str, folder: Path) -> Path:
         optimiser.step()
         torch.save({"net": net.state_dict(), "opt": optimiser.state_dict(), "epoch": 3}, file)
     elif what == "tensors":
-        kinds = (torch.float16, torch.bfloat16, torch.int8, torch.bool, torch.complex64)
+        kinds = (torch.float16, torch.bfloat16, torch.int8, torch.bool, torch.complex64,
+                 torch.float8_e4m3fn, torch.uint16, torch.uint32)  # fmt: skip
         torch.save([torch.ones(3).to(kind) for kind in kinds] + [torch.eye(2).to_sparse()], file)
     else:
         import warnings
@@ -287,6 +302,28 @@ def saved_model(folder: Path) -> Path:
     return target
 
 
+def boosted(protocol: int, folder: Path) -> Path:
+    """What xgboost pickles: a scikit-learn estimator, and the booster in it."""
+    import xgboost
+
+    x, y = np.random.default_rng(0).random((60, 4)), np.arange(60) % 2
+    model = xgboost.XGBClassifier(n_estimators=2, n_jobs=1).fit(x, y)
+    file = folder / "model.pkl"
+    file.write_bytes(pickle.dumps([model, model.get_booster()], protocol))
+    return file
+
+
+def pieces(folder: Path) -> Path:
+    """A vocabulary as SentencePiece writes it: a protobuf that looks like a graph from afar."""
+    words = b"".join(
+        m.content(1, m.content(1, word) + b"\x15\x00\x00\x80\xbf" + m.integer(3, 1))
+        for word in ("<s>", "and", "or")
+    )
+    file = folder / "tokenizer.model"
+    file.write_bytes(words + m.content(2, m.integer(3, 2)) + m.content(3, m.content(1, "nmt")))
+    return file
+
+
 def mlflow_model(folder: Path) -> Path:
     target = folder / "mlflow"
     target.mkdir()
@@ -319,11 +356,14 @@ FILES: dict[str, Builder] = {
     "pickle-arrays": partial(value, arrays, "arrays.pkl"),
     "pickle-values": partial(value, values, "values.pkl"),
     "pickle-tensor": partial(value, lambda: {"w": torch.ones(3), "n": torch.nn.ReLU()}, "t.pkl"),
+    "pickle-records": partial(value, records, "records.pkl"),
     "pickle-sparse": partial(value, sparse, "sparse.pkl"),
     "pickle-bytes": partial(value, lambda: [pickle.dumps([1, 2]), b"\x80\x04 no"], "nested.pkl"),
     **{
         f"torch-{what}": partial(torch_file, what)
-        for what in ("state", "whole", "legacy", "checkpoint", "tensors", "traced")
+        for what in (
+            "state", "whole", "layers", "whole-legacy", "legacy", "checkpoint", "tensors", "traced",
+        )
     },
     **{
         f"keras-{what}{suffix}": partial(keras_file, suffix, what)
@@ -347,6 +387,12 @@ FILES: dict[str, Builder] = {
     "gguf": partial(content, "m.gguf", gguf("{% for m in messages %}{{ m.role }}{% endfor %}")),
     "xgboost": partial(content, "m.json", BOOSTER.encode()),
     "pmml": partial(content, "m.pmml", b'<?xml version="1.0"?><PMML version="4.4"></PMML>'),
+    **(
+        {f"xgboost-pickle-{protocol}": partial(boosted, protocol) for protocol in (2, 5)}
+        if find_spec("xgboost")
+        else {}
+    ),
+    "sentencepiece": pieces,
     "labels": partial(content, "labels.txt", b"cat\ndog\nbird\nimage\nRed\n"),
     "text-gzip": partial(content, "notes.txt.gz", gzip.compress(b"hello")),
     "archive": archive,
