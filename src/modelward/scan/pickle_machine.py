@@ -12,6 +12,7 @@ from modelward.scan.pickle_checks import (
     check_state,
     odd,
 )
+from modelward.scan.pickle_dtypes import dtype_problem
 from modelward.scan.pickle_names import effective, is_callable, judge
 from modelward.scan.pickle_stream import (
     ARRAY_WRAPPER,
@@ -164,6 +165,9 @@ class Machine:
             self.alarm("MW-PKL-005", Level.HIGH, f"the state of {target.full} itself is changed")
         check_state(self, state)
         if isinstance(target, Call):
+            wrong = target.made_by("numpy.dtype") and dtype_problem(target, state)
+            if wrong:
+                self.alarm("MW-PKL-008", Level.HIGH, wrong)
             target.state = state
             target.weight += weight(state)
             try:

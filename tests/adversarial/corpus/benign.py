@@ -139,7 +139,20 @@ def sparse() -> Any:
 
 
 def records() -> Any:
-    return [np.rec.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")]), np.number, np.integer]
+    kinds: list[Any] = [
+        "f8", "S5", "U5", "V5", "O", "M8[ns]", "m8", "c16", "?", ">i4", "(2,3)f4",
+        [("a", "f4"), ("b", "O")], [("a", "f4"), ("b", "i8", (2,)), ("c", [("d", "U3")])],
+        [("a", "O", (2,))], {"names": ["a"], "formats": ["i4"], "offsets": [4], "itemsize": 12},
+        np.dtype([("a", "u1"), ("b", "f8")], align=True), np.dtype([(("title", "a"), "i4")]),
+    ]  # fmt: skip
+    shapes = [np.zeros(2, kind) for kind in kinds]
+    return [
+        shapes,
+        list(map(np.dtype, kinds)),
+        np.rec.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")]),
+        np.number,
+        np.integer,
+    ]
 
 
 class Small(torch.nn.Module):

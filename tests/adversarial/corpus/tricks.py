@@ -18,7 +18,7 @@ from corpus.archives import evil, object_npz, zipped
 from corpus.canary import Canary
 from corpus.keras_files import lambda3
 from corpus.opcodes import called, plain, stream
-from corpus.streams import wrapped
+from corpus.streams import dtype, wrapped
 
 Builder = Callable[[Path, Canary], Path]
 
@@ -74,6 +74,18 @@ def behind_the_frame(canary: Canary) -> bytes:
     swallow = b"\x80\x04B" + struct.pack("<I", len(second))
     frame = b"N." + swallow
     return b"\x80\x04\x95" + struct.pack("<Q", len(frame)) + frame + second + b"."
+
+
+def lying_array(kind: bytes) -> Callable[[Canary], bytes]:
+    """An array whose dtype makes numpy take bytes for addresses, or read beyond them."""
+
+    def make(canary: Canary) -> bytes:
+        del canary
+        state = plain(1) + plain((1,)) + kind + plain(False) + plain(b"A" * 8, 3)
+        array = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tC\x01btR"
+        return stream(array + b"(" + state + b"tb", protocol=3)
+
+    return make
 
 
 def arguments_by_list(canary: Canary) -> bytes:
@@ -255,6 +267,11 @@ WIRES = m.onnx_tensor([2], "x").replace(
     m.content(13, m.content(1, "location") + m.content(2, "../../etc/passwd") + m.integer(2, 1)),
 )
 """The place once more, as a number: a reader of texts sees that one."""
+FAR_FIELD = (
+    called("numpy", "dtype", "V8", False, True) + b"(K\x03X\x01\x00\x00\x00|N" + plain(("a",))
+    + b"}X\x01\x00\x00\x00a" + plain(np.dtype("f8")) + plain(2**30) + b"\x86s"
+    + plain(8) + plain(1) + plain(16) + b"tb"
+)  # fmt: skip
 TEMPLATE = "{{ x['\\x5f\\x5fclass\\x5f\\x5f'] }}"
 PLAIN: dict[str, Builder] = {
     "pickle-grown-bytes": _file("m.pkl", grown_bytes),
@@ -263,6 +280,13 @@ PLAIN: dict[str, Builder] = {
     "pickle-state-of-a-subclass": _file("m.pkl", state_of_a_subclass),
     "pickle-behind-the-frame": _file("m.pkl", behind_the_frame),
     "pickle-arguments-by-list": _file("m.joblib", arguments_by_list),
+    "pickle-objects-as-numbers": _file(
+        "m.pkl", lying_array(dtype("O8", 3, "|", None, None, None, -1, -1, 0))
+    ),
+    "pickle-numbers-as-objects": _file(
+        "m.pkl", lying_array(dtype("f8", 3, "<", None, None, None, -1, -1, 63))
+    ),
+    "pickle-field-outside": _file("m.pkl", lying_array(FAR_FIELD)),
     "pickle-as-tflite": _file("m.png", unknown_call(b"VabcTFL3\n0")),
     "pickle-as-bytecode": _file("model", unknown_call(b"V\x0c\r\n0")),
     "pickle-as-checkpoint": _file(
