@@ -121,6 +121,32 @@ def test_what_lies_behind_a_limit_is_not_clean(tmp_path: Path, limits: Limits, r
     assert scan_path(tmp_path / "a.zip").verdict is Verdict.CLEAN
 
 
+def test_links_inside_a_model_are_its_files(tmp_path: Path):
+    """A hub's cache is a folder of links; what they lead to is scanned under their names."""
+    cache = tmp_path / "models--owner--name"
+    folder = cache / "snapshots" / "0123"
+    for place in (folder / "sub", cache / "blobs"):
+        place.mkdir(parents=True)
+    write(cache / "blobs" / "aa", pickle.dumps([1]))
+    write(folder / "config.json", b"{}")
+    (folder / "model.pkl").symlink_to("../../blobs/aa")
+    (folder / "sub" / "copy.json").symlink_to("../config.json")
+    report = scan_path(folder)
+    assert report.verdict is Verdict.CLEAN
+    assert {part.path: part.format for part in report.parts} == {
+        "config.json": "json", "model.pkl": "pickle", "sub/copy.json": "json",
+    }  # fmt: skip
+    write(cache / "blobs" / "aa", pickle.dumps(Evil()))
+    assert scan_path(folder).verdict is Verdict.MALICIOUS
+    write(cache / "secret", b"x")
+    for number, target in enumerate(("../../secret", "/etc/hostname", "nowhere", "circle", ".")):
+        link = folder / ("circle" if target == "circle" else f"link{number}")
+        link.symlink_to(target)
+        (found,) = [one for one in scan_path(folder).findings if one.rule == "MW-FMT-004"]
+        assert found.path == link.name
+        link.unlink()
+
+
 def test_names():
     assert judge("collections", "OrderedDict") is None
     assert judge("collections", "OrderedDict.fromkeys") is Level.MEDIUM
