@@ -137,6 +137,11 @@ LOADERS = {
     "trick-pickle-behind-the-frame": "f = __import__('io').BytesIO(open(path, 'rb').read())\n"
     "pickle.load(f)\npickle.load(f)",
     "trick-pickle-arguments-by-list": "__import__('joblib').load(path)",
+    **{
+        f"trick-keras-{name}": "import os\nos.environ['KERAS_BACKEND'] = 'torch'\n"
+        "__import__('keras').models.load_model(path, safe_mode=False)"
+        for name in ("between", "in-comment")
+    },
     "trick-npz-in-comment": "__import__('numpy').load(path, allow_pickle=True)['a']",
 }
 

@@ -121,6 +121,18 @@ def test_what_lies_behind_a_limit_is_not_clean(tmp_path: Path, limits: Limits, r
     assert scan_path(tmp_path / "a.zip").verdict is Verdict.CLEAN
 
 
+def test_a_flood_of_small_findings_hides_no_grave_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("modelward.scan.scanner.MAX_FINDINGS", 3)
+    for number in range(5):
+        write(tmp_path / f"a{number}.h5", b"text")
+    write(tmp_path / "z.pkl", pickle.dumps(Evil()))
+    report = scan_path(tmp_path)
+    assert [found.severity for found in report.findings] == [Level.CRITICAL, *[Level.LOW] * 3]
+    assert report.verdict is Verdict.MALICIOUS
+
+
 def test_links_inside_a_model_are_its_files(tmp_path: Path):
     """A hub's cache is a folder of links; what they lead to is scanned under their names."""
     cache = tmp_path / "models--owner--name"

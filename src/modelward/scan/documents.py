@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from modelward.scan.limits import UnreadableError
+from modelward.scan.report import Level
 from modelward.scan.scanner import Item, Scanner
 from modelward.scan.sniff import python_of
 
@@ -25,6 +26,7 @@ _SCRIPT = re.compile(
     rb"|\bops\s*\.\s*(?!prim\b|aten\b|quantized\b|torchvision\b)\w+"
     rb"|\bops\s*\.\s*aten\s*\.\s*(save|from_file)\b"
 )
+_LOADER = re.compile(rb"""["']?loader_module["']?\s*:\s*["']?([^\s"',}#]+)""")
 _TEMPLATE = re.compile(
     r"__\w+__|\|\s*attr\s*\(|\b(cycler|joiner|lipsum)\s*[.\[]"
     # underscores that are written otherwise, to be put together while it runs
@@ -44,6 +46,9 @@ def read(scanner: Scanner, item: Item) -> None:
         reader(scanner, item)
     if suffix in ("yaml", "yml") and reader is not _yaml:
         _yaml(scanner, item)  # braces make JSON of some YAML, not of all
+    elif item.name == "MLmodel":
+        _yaml(scanner, item)
+        _loader(scanner, item)
     elif suffix in ("jinja", "jinja2", "j2"):
         check_template(scanner, item, _whole(item).decode("utf-8", "replace"))
 
@@ -114,6 +119,15 @@ def _yaml(scanner: Scanner, item: Item) -> None:
     found = _YAML_OBJECT.search(_whole(item))
     if found:
         scanner.finding(item, "MW-YML-001", "a tag that makes Python objects", offset=found.start())
+
+
+def _loader(scanner: Scanner, item: Item) -> None:
+    """MLflow imports the module that a model's description names as its loader."""
+    for found in _LOADER.finditer(_whole(item)):
+        name = found[1].decode("utf-8", "replace")
+        if not re.fullmatch(r"mlflow(\.[A-Za-z_]\w*)*", name):
+            reason = f"MLflow would import {name!r:.100} and call it"
+            scanner.finding(item, "MW-COD-001", reason, level=Level.MEDIUM, offset=found.start())
 
 
 def _xml(scanner: Scanner, item: Item) -> None:

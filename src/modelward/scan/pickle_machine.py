@@ -154,7 +154,7 @@ class Machine:
 
     def alarm(self, rule: str, level: Level, reason: str) -> None:
         """Note something that should not be there."""
-        if len(self.stream.alarms) < 1000:
+        if len(self.stream.alarms) < 1000 or level > self.stream.alarms[-1].level:
             self.stream.alarms.append(Alarm(rule, level, self.at, self.opcode, reason))
 
     def build(self, _: Any) -> None:

@@ -42,13 +42,19 @@ class Message:
         # small messages are read at once, large ones only where a field starts
         self._content = blob.read(offset, size) if size <= 2**16 else None
 
-    def fields(self) -> Iterator[Field]:
+    def fields(self, *once: int) -> Iterator[Field]:
         """The fields in order.
 
+        Args:
+            once: Numbers of fields that hold one value. Where one comes twice, readers merge the
+                two, so that neither is the whole of it; no honest program writes that.
+
         Raises:
-            UnreadableError: Bytes that are no protobuf message, or a message that is cut off.
+            UnreadableError: Bytes that are no protobuf message, a message that is cut off, or a
+                field that comes twice.
         """
         at, end = 0, self.size
+        seen: set[int] = set()
         while at < end:
             self._budget.spend("nodes")
             key, at = self._varint(at)
@@ -69,6 +75,10 @@ class Message:
                 raise self._broken(at)
             if at > end:
                 raise self._broken(at)
+            if number in once:
+                if number in seen:
+                    raise UnreadableError(f"field {number} twice at byte {self.offset + start}")
+                seen.add(number)
             yield Field(number, wire, value, self.offset + start)
 
     def child(self, field: Field) -> "Message":

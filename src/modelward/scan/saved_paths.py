@@ -50,7 +50,7 @@ class Graph:
         for place in self.entries.get(node, []):
             entry = self.holder.child(place)
             key, value = "", None
-            for one in entry.fields():
+            for one in entry.fields(1, 2):
                 if one.number == 1:
                     key = entry.text(one)
                 elif one.number == 2:
@@ -116,7 +116,7 @@ def _called(graph: Graph, node: str, operator: str) -> set[str]:
     """Functions that a node names."""
     found = {operator}
     for _, value in graph.attributes(node):
-        for one in value.fields():
+        for one in value.fields(1, 10):
             if one.number == 10 and one.wire == BYTES:
                 found |= _names(value.child(one))
             elif one.number == 1 and one.wire == BYTES:

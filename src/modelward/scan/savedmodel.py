@@ -53,7 +53,7 @@ def read(scanner: Scanner, item: Item) -> None:
 
 
 def _meta_graph(scanner: Scanner, item: Item, meta: Message) -> None:
-    for one in meta.fields():
+    for one in meta.fields(2, 7):
         if one.number == 2:
             _graph(scanner, item, meta.child(one))
         elif one.number == 6:
@@ -65,7 +65,7 @@ def _meta_graph(scanner: Scanner, item: Item, meta: Message) -> None:
 def _graph(scanner: Scanner, item: Item, graph: Message) -> None:
     functions: set[str] = set()
     graphs = [Graph("graph", graph)]
-    for one in graph.fields():
+    for one in graph.fields(2):
         if one.number == 1:
             _node(graph.child(one), graphs[0])
         elif one.number == 2:
@@ -84,10 +84,10 @@ def _graph(scanner: Scanner, item: Item, graph: Message) -> None:
 
 def _function(function: Message) -> Graph:
     found = Graph("function ?", function)
-    for one in function.fields():
+    for one in function.fields(1):
         if one.number == 1:
             signature = function.child(one)
-            for inner in signature.fields():
+            for inner in signature.fields(1):
                 if inner.number == 1:
                     found.place = f"function {signature.text(inner)}"
                 elif inner.number == 2:
@@ -99,7 +99,7 @@ def _function(function: Message) -> Graph:
 
 def _argument(argument: Message, function: Graph) -> None:
     name = ""
-    for one in argument.fields():
+    for one in argument.fields(1):
         if one.number == 1:
             name = argument.text(one)
         elif one.number in (5, 6):
@@ -111,7 +111,7 @@ def _node(node: Message, graph: Graph) -> None:
     name = operator = ""
     inputs: list[str] = []
     entries: list[Field] = []
-    for one in node.fields():
+    for one in node.fields(1, 2):
         if one.number == 1:
             name = node.text(one)
         elif one.number == 2:
@@ -163,10 +163,10 @@ def _objects(scanner: Scanner, item: Item, graph: Message) -> None:
     for one in graph.fields():
         if one.number == 1:
             node = graph.child(one)
-            for inner in node.fields():
+            for inner in node.fields(4):
                 if inner.number == 4 and inner.wire == BYTES:
                     user = node.child(inner)
-                    parts = {x.number: x for x in user.fields() if x.wire == BYTES}
+                    parts = {x.number: x for x in user.fields(1, 3) if x.wire == BYTES}
                     _layer(scanner, item, user, parts.get(1), parts.get(3))
 
 
@@ -174,7 +174,7 @@ def _keras_metadata(scanner: Scanner, item: Item, message: Message) -> None:
     for one in message.fields():
         if one.number == 1:
             node = message.child(one)
-            parts = {x.number: x for x in node.fields() if x.wire == BYTES}
+            parts = {x.number: x for x in node.fields(4, 5) if x.wire == BYTES}
             _layer(scanner, item, node, parts.get(4), parts.get(5))
 
 

@@ -3,6 +3,7 @@
 import importlib
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -16,7 +17,7 @@ from modelward.scan.limits import Budget, Limits, UnreadableError
 from modelward.scan.lookalike import as_pickle, is_pickle_text
 from modelward.scan.report import Finding, Level, Outcome, Part, ScanReport, printable
 from modelward.scan.rules import RULES
-from modelward.scan.sniff import is_zip_tail, sniff
+from modelward.scan.sniff import ends_as_zip, sniff
 
 __all__ = ["Item", "Scanner", "scan_path"]
 
@@ -84,6 +85,8 @@ class Item:
 
 
 _NOTHING = Blob.of_bytes(b"")
+MAX_FINDINGS = 10_000
+"""Of one severity: a flood of small ones must not wash a grave one away."""
 
 
 class Scanner:
@@ -103,6 +106,7 @@ class Scanner:
         self.notes: list[str] = []
         self.beside: dict[str, Item] = {}
         self.no_opinion = 0
+        self._kept: Counter[Level] = Counter()
 
     def finding(
         self,
@@ -121,8 +125,10 @@ class Scanner:
             rule, level or known.level, item.path, printable(reason[:500]), offset,
             printable(where[:120]) if where else None, (*known.references, *also),
         )  # fmt: skip
-        if len(self.findings) < 10_000:
-            self.findings.setdefault((rule, item.path, reason, where), found)
+        key = (rule, item.path, reason, where)
+        if key not in self.findings and self._kept[found.severity] < MAX_FINDINGS:
+            self._kept[found.severity] += 1
+            self.findings[key] = found
 
     def scan(self, path: str, blob: Blob, depth: int = 0, role: str | None = None) -> Item:
         """Tell one file or member by its content and have it read."""
@@ -198,7 +204,7 @@ class Scanner:
         """A zip archive is found from its end: another format may stand in front of it."""
         if item.format in ("zip", "tensor", "empty"):
             return
-        if is_zip_tail(item.blob) is not None:
+        if ends_as_zip(item.blob):
             self.finding(item, "MW-FMT-002", f"{item.format} in front of a zip archive")
             inner = Item(f"{item.path}!zip", item.blob, item.depth + 1, "zip", "zip")
             self.items.append(inner)

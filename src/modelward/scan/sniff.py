@@ -9,7 +9,7 @@ from modelward.scan.blob import Blob
 from modelward.scan.limits import Budget, Limits, UnreadableError
 from modelward.scan.protobuf import BYTES, FIXED32, VARINT, Message, top_level_fields
 
-__all__ = ["PYTHON_MAGIC", "is_zip_tail", "python_of", "sniff"]
+__all__ = ["PYTHON_MAGIC", "ends_as_zip", "is_zip_tail", "python_of", "sniff"]
 
 _HEADS = (
     (b"PK\x03\x04", "zip"),
@@ -182,6 +182,24 @@ def _is_piece(blob: Blob) -> bool:
     except (StopIteration, UnreadableError):
         return False
     return (2, FIXED32) in found and all(wires.get(number) == wire for number, wire in found)
+
+
+def ends_as_zip(blob: Blob) -> bool:
+    """Whether a reader that goes by the end of a file finds a zip archive, bytes behind it or not.
+
+    zipfile takes the last end record among the last 64 KiB and does not ask what follows it.
+    """
+    size = min(blob.size, 22 + 0xFFFF)
+    tail = blob.read(blob.size - size, size)
+    at = tail.rfind(b"PK\x05\x06")
+    if at < 0 or at + 22 > size:
+        return False
+    length, offset = struct.unpack_from("<2L", tail, at + 12)
+    at += blob.size - size
+    places = {at - length, offset, at - 76 - length}  # the last before a zip64 record
+    return is_zip_tail(blob) is not None or any(
+        blob.read(place, 4) == b"PK\x01\x02" for place in places
+    )
 
 
 def is_zip_tail(blob: Blob) -> int | None:

@@ -16,7 +16,8 @@ import torch
 from corpus import messages as m
 from corpus.archives import evil, object_npz, zipped
 from corpus.canary import Canary
-from corpus.keras_files import lambda3
+from corpus.graphs import gguf
+from corpus.keras_files import keras3, lambda3, layer
 from corpus.opcodes import called, plain, stream
 from corpus.streams import dtype, wrapped
 
@@ -126,8 +127,21 @@ def npz_in_comment(canary: Canary) -> bytes:
 def keras_in_comment(canary: Canary) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("config.json", json.dumps(lambda3(canary)))
+        archive.writestr("config.json", json.dumps(built(canary)))
     return two_directories(zipped({"config.json": b"{}"}), buffer.getvalue())
+
+
+def built(canary: Canary) -> object:
+    """A model whose shape is known, so that Keras calls the layer while it loads."""
+    known = layer("InputLayer", {"name": "in", "batch_shape": [None, 2], "dtype": "float32"})
+    return keras3(known, lambda3(canary)["config"]["layers"][0])
+
+
+def between(folder: Path, canary: Canary) -> Path:
+    """A Keras model with an image in front of it and a byte behind it, which zipfile allows."""
+    content = keras_zip(built)(folder, canary).read_bytes()
+    (folder / "m.keras").write_bytes(b"\x89PNG\r\n\x1a\n" + content + b"x")
+    return folder / "m.keras"
 
 
 def wide_end_twice(canary: Canary) -> bytes:
@@ -246,6 +260,27 @@ def tf_function(name: str, arguments: tuple[str, ...], *nodes: bytes) -> bytes:
     return m.content(1, signature) + b"".join(m.content(3, node) for node in nodes)
 
 
+def split_graph(folder: Path, canary: Canary) -> Path:
+    """The graph in two halves, which a reader of protobuf puts together."""
+    path = saved(text_const("path", "/root/x"), tf_call("c", "save", "x", "path"))(folder, canary)
+    main = m.tf_graph(text_const("path", "/root/x"), tf_call("c", "save", "x", "path"))
+    meta = m.content(2, main) + m.content(2, m.tf_graph(functions=(SAVE,)))
+    (path / "saved_model.pb").write_bytes(m.integer(1, 1) + m.content(2, meta))
+    return path
+
+
+def split_layer(folder: Path, canary: Canary) -> Path:
+    """A layer's kind and its configuration in two halves of one object."""
+    path = saved(m.tf_node("c", "NoOp"))(folder, canary)
+    layer = {"class_name": "Lambda", "config": {"name": "l", "function": ["x"]}}
+    node = m.content(4, m.content(1, "_tf_keras_layer")) + m.content(
+        4, m.content(3, json.dumps(layer))
+    )
+    graph = m.tf_graph(m.tf_node("c", "NoOp"))
+    (path / "saved_model.pb").write_bytes(m.saved_model(graph, m.content(7, m.content(1, node))))
+    return path
+
+
 SAVE = tf_function("save", ("tensor", "prefix"), m.tf_node("s", "SaveV2", "prefix", "n", "n"))
 OUTPUT = attribute("output_stream", m.content(2, "file:///tmp/x"))
 
@@ -294,6 +329,7 @@ PLAIN: dict[str, Builder] = {
     ),
     "npz-in-comment": _file("m.npz", npz_in_comment),
     "keras-in-comment": _file("m.keras", keras_in_comment),
+    "keras-between": between,
     "npz-two-wide-ends": _file("m.npz", wide_end_twice),
     "zip-behind-zeros": _file("m.zip", behind_zeros),
     "zip-second-name": _file("m.zip", second_name),
@@ -330,6 +366,8 @@ PLAIN: dict[str, Builder] = {
             ),
         ),
     ),
+    "savedmodel-library-apart": split_graph,
+    "savedmodel-layer-apart": split_layer,
     "savedmodel-path-in-variable": saved(
         m.tf_node("v", "VarHandleOp"), m.tf_node("r", "ReadVariableOp", "v"),
         m.tf_node("s", "SaveV2", "r", "n", "n"),
@@ -361,6 +399,12 @@ PLAIN: dict[str, Builder] = {
         "c.yaml", fixed(b"{a: !!python/object/apply:os.system ['true']}\n")
     ),
     "onnx-two-wires": _file("m.onnx", fixed(m.onnx_model(m.onnx_node("Relu"), tensors=(WIRES,)))),
+    "template-long": _file(
+        "m.gguf", fixed(gguf("{#" + " " * 2**20 + "#}{{ a.__class__ }}"))
+    ),
+    "mlflow-loader": _file(
+        "MLmodel", fixed(b"flavors:\n  python_function:\n    loader_module: os\n")
+    ),
     "template-file": _file("chat_template.jinja", fixed(b"{{ a.__class__.__mro__ }}")),
     "empty-pickle": _file("m.pkl", fixed(b"")),
     "tflite-as-image": _file("m.png", fixed(b"\x1c\0\0\0TFL3" + bytes(40))),
