@@ -16,7 +16,7 @@ MAX_JSON = 64 * 2**20
 _YAML_OBJECT = re.compile(
     rb"!!python/|tag:yaml\.org,2002:python/"
     # what composes such a tag: a handle of one's own, or letters written as %70
-    rb"|^%TAG\b|(?:^|[\s\[{,:-])!\S*%[0-9A-Fa-f]{2}",
+    rb"|^%TAG\b|(?:^|[\s\[{,:-])![^\s%]{0,32}%[0-9A-Fa-f]{2}",
     re.MULTILINE,
 )
 _ENTITY = re.compile(rb"<!(DOCTYPE|ENTITY)\b", re.IGNORECASE)
@@ -69,8 +69,9 @@ def _json(scanner: Scanner, item: Item) -> None:
     for node in _keras_nodes(scanner, value):
         scan_config(scanner, item, node)
     template = value.get("chat_template") if isinstance(value, dict) else None
-    # one template, or several with names
-    for one in template if isinstance(template, list) else [template]:
+    # one template, or several with names, in a list or a table
+    several = list(template.values()) if isinstance(template, dict) else template
+    for one in several if isinstance(several, list) else [several]:
         text = one.get("template") if isinstance(one, dict) else one
         if isinstance(text, str):
             check_template(scanner, item, text)

@@ -1,5 +1,6 @@
 """Files that fooled earlier versions of the scan: each looked clean, or only odd, and was not."""
 
+import gzip
 import io
 import json
 import pickle
@@ -392,6 +393,9 @@ PLAIN: dict[str, Builder] = {
         "tokenizer_config.json",
         fixed(b'{"chat_template": [{"name": "x", "template": "{{ a.__class__ }}"}]}'),
     ),
+    "template-in-table": _file(
+        "tokenizer_config.json", fixed(b'{"chat_template": {"x": "{{ a.__class__ }}"}}')
+    ),
     "template-escapes": _file(
         "tokenizer_config.json", fixed(json.dumps({"chat_template": TEMPLATE}).encode())
     ),
@@ -406,6 +410,10 @@ PLAIN: dict[str, Builder] = {
         "MLmodel", fixed(b"flavors:\n  python_function:\n    loader_module: os\n")
     ),
     "template-file": _file("chat_template.jinja", fixed(b"{{ a.__class__.__mro__ }}")),
+    "gzip-behind-padding": _file(
+        "m.pkl.gz",
+        lambda canary: gzip.compress(b"\x80\x02N.") + bytes(9) + gzip.compress(evil(canary)),
+    ),
     "empty-pickle": _file("m.pkl", fixed(b"")),
     "tflite-as-image": _file("m.png", fixed(b"\x1c\0\0\0TFL3" + bytes(40))),
 }  # fmt: skip
