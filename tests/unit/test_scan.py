@@ -247,9 +247,11 @@ def test_dtypes_that_contradict_themselves():
 def test_roles_need_what_goes_with_them():
     assert roles(["m/data.pkl", "m/data/0", "m/version"])["m/data/0"] == "tensor"
     assert roles(["m/data/0", "m/version"]) == {}
-    tree = ["t/saved_model.pb", "t/variables/variables.index", "t/variables/variables.data-0"]
-    assert roles(tree) == {"t/variables/variables.data-0": "tensor"}
-    assert roles(tree[1:]) == {}
+    shard = "t/variables/variables.data-00000-of-00001"
+    assert roles([shard, "t/variables/variables.index"]) == {shard: "tensor"}
+    assert roles([shard, "t/variables/other.index", "t/saved_model.pb"]) == {}
+    assert roles(["t/saved_model.pb", "t/fingerprint.pb"]) == {"t/fingerprint.pb": "protobuf"}
+    assert roles(["t/fingerprint.pb"]) == {}
 
 
 @pytest.mark.parametrize("name", ["/a", "a/../b", "..", "C:\\x", "C:x", "a\\..\\b", "a\nb"])

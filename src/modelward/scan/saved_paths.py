@@ -22,6 +22,8 @@ _SHIFT = {
 }  # fmt: skip
 """Inputs in front of a function's arguments, of the ops that call functions."""
 _MOST_SOURCES = 10_000
+_MOST_DEFAULTS = 8
+"""Placeholders that are each other's default; savers write two."""
 
 
 @dataclass
@@ -159,9 +161,11 @@ def _origin(graph: Graph, node: str, index: int) -> tuple[bool, set[str]]:
 
 def _is_plain_default(graph: Graph, node: str) -> bool:
     """Whether a placeholder's default is a relative name, as older savers write ("model")."""
-    source = next(iter(graph.inputs[node]), "").partition(":")[0]
-    while graph.operators.get(source) == "Identity":
-        source = next(iter(graph.inputs[source]), "").partition(":")[0]
+    source = node
+    for _ in range(_MOST_DEFAULTS):
+        source = next(iter(graph.inputs.get(source, [])), "").partition(":")[0]
+        if graph.operators.get(source) not in ("Identity", "PlaceholderWithDefault"):
+            break
     if graph.operators.get(source) != "Const":
         return False
     texts = [

@@ -301,17 +301,31 @@ def saved_model(folder: Path) -> Path:
         m.tf_node("shard", "ShardedFilename", "join:output:0", "part"),
         m.tf_node("save", "SaveV2", "shard:filename:0", "part", "part"),
         m.tf_node("merge", "MergeV2Checkpoints", "shard:filename:0", "file_prefix"),
+        arguments=("file_prefix", "weights"),
     )  # fmt: skip
     graph = m.tf_graph(
         m.tf_node("v", "VarHandleOp"), m.tf_node("r", "ReadVariableOp", "v"),
         m.tf_node("x", "Placeholder"), m.tf_node("y", "MatMul", "x", "r"),
-        m.tf_node("call", "StatefulPartitionedCall", "y"), functions=(save,),
+        m.tf_text("default", "model"), m.tf_node("one", "PlaceholderWithDefault", "default"),
+        m.tf_node("two", "PlaceholderWithDefault", "one"),
+        m.tf_node("restore", "RestoreV2", "two", "names", "slices"),
+        m.tf_node("saver_filename", "Placeholder"),
+        m.tf_call("call", "__inference__traced_save_9", "saver_filename", "r"), functions=(save,),
     )  # fmt: skip
     (target / "saved_model.pb").write_bytes(m.saved_model(graph))
     (target / "fingerprint.pb").write_bytes(b"\x08\x96\x01\x10\x01")
     (target / "variables" / "variables.data-00000-of-00001").write_bytes(np.ones(9).tobytes())
     index = b"\0" * 48 + b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"
     (target / "variables" / "variables.index").write_bytes(index)
+    return target
+
+
+def checkpoint(folder: Path) -> Path:
+    """TensorFlow's weights without a graph."""
+    target = folder / "weights"
+    target.mkdir()
+    (target / "c.data-00000-of-00001").write_bytes(np.ones(9).tobytes())
+    (target / "c.index").write_bytes(b"\0" * 48 + b"\x57\xfb\x80\x8b\x24\x75\x47\xdb")
     return target
 
 
@@ -411,5 +425,6 @@ FILES: dict[str, Builder] = {
     "archive": archive,
     "tarball": tarball,
     "savedmodel": saved_model,
+    "checkpoint": checkpoint,
     "mlflow": mlflow_model,
 }  # fmt: skip

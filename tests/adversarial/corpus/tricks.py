@@ -241,30 +241,10 @@ def saved(*nodes: bytes, functions: tuple[bytes, ...] = ()) -> Builder:
     return write
 
 
-def attribute(name: str, value: bytes) -> bytes:
-    return m.content(5, m.content(1, name) + m.content(2, value))
-
-
-def text_const(name: str, value: str) -> bytes:
-    return m.tf_node(
-        name, "Const", attributes=attribute("value", m.content(8, m.content(8, value)))
-    )
-
-
-def tf_call(name: str, function: str, *inputs: str) -> bytes:
-    called = attribute("f", m.content(10, m.content(1, function)))
-    return m.tf_node(name, "StatefulPartitionedCall", *inputs, attributes=called)
-
-
-def tf_function(name: str, arguments: tuple[str, ...], *nodes: bytes) -> bytes:
-    signature = m.content(1, name) + b"".join(m.content(2, m.content(1, one)) for one in arguments)
-    return m.content(1, signature) + b"".join(m.content(3, node) for node in nodes)
-
-
 def split_graph(folder: Path, canary: Canary) -> Path:
     """The graph in two halves, which a reader of protobuf puts together."""
-    path = saved(text_const("path", "/root/x"), tf_call("c", "save", "x", "path"))(folder, canary)
-    main = m.tf_graph(text_const("path", "/root/x"), tf_call("c", "save", "x", "path"))
+    path = saved(m.tf_text("path", "/root/x"), m.tf_call("c", "save", "x", "path"))(folder, canary)
+    main = m.tf_graph(m.tf_text("path", "/root/x"), m.tf_call("c", "save", "x", "path"))
     meta = m.content(2, main) + m.content(2, m.tf_graph(functions=(SAVE,)))
     (path / "saved_model.pb").write_bytes(m.integer(1, 1) + m.content(2, meta))
     return path
@@ -282,8 +262,10 @@ def split_layer(folder: Path, canary: Canary) -> Path:
     return path
 
 
-SAVE = tf_function("save", ("tensor", "prefix"), m.tf_node("s", "SaveV2", "prefix", "n", "n"))
-OUTPUT = attribute("output_stream", m.content(2, "file:///tmp/x"))
+SAVE = m.tf_function(
+    "save", m.tf_node("s", "SaveV2", "prefix", "n", "n"), arguments=("tensor", "prefix")
+)
+OUTPUT = m.tf_attribute("output_stream", m.content(2, "file:///tmp/x"))
 
 
 def _file(name: str, make: Callable[[Canary], bytes]) -> Builder:
@@ -349,21 +331,25 @@ PLAIN: dict[str, Builder] = {
         m.content(1, "p") + OUTPUT + m.content(2, "PrintV2") + m.content(3, "x")
     ),
     "savedmodel-print-log": saved(
-        m.tf_node("p", "PrintV2", attributes=attribute("output_stream", m.content(2, "file:log(x")))
+        m.tf_node(
+            "p", "PrintV2",
+            attributes=m.tf_attribute("output_stream", m.content(2, "file:log(x")),
+        )
     ),
     "savedmodel-default-path": saved(
-        text_const("path", "/root/.bashrc"), m.tf_node("p", "PlaceholderWithDefault", "path"),
+        m.tf_text("path", "/root/.bashrc"), m.tf_node("p", "PlaceholderWithDefault", "path"),
         m.tf_node("s", "SaveV2", "p", "n", "n"),
     ),
     "savedmodel-path-through-call": saved(
-        text_const("path", "/root/x"), tf_call("c", "save", "x", "path"), functions=(SAVE,)
+        m.tf_text("path", "/root/x"), m.tf_call("c", "save", "x", "path"), functions=(SAVE,)
     ),
     "savedmodel-path-through-two-calls": saved(
-        tf_call("c", "outer", "x"),
+        m.tf_call("c", "outer", "x"),
         functions=(
             SAVE,
-            tf_function(
-                "outer", ("a",), text_const("path", "/x"), tf_call("i", "save", "a", "path:0")
+            m.tf_function(
+                "outer", m.tf_text("path", "/x"), m.tf_call("i", "save", "a", "path:0"),
+                arguments=("a",),
             ),
         ),
     ),
