@@ -126,7 +126,7 @@ def test_a_flood_of_small_findings_hides_no_grave_one(
 ):
     monkeypatch.setattr("modelward.scan.scanner.MAX_FINDINGS", 3)
     for number in range(5):
-        write(tmp_path / f"a{number}.h5", b"text")
+        write(tmp_path / f"a{number}.h5", b"{}")
     write(tmp_path / "z.pkl", pickle.dumps(Evil()))
     report = scan_path(tmp_path)
     assert [found.severity for found in report.findings] == [Level.CRITICAL, *[Level.LOW] * 3]

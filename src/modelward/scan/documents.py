@@ -32,6 +32,7 @@ _TEMPLATE = re.compile(
     # underscores that are written otherwise, to be put together while it runs
     r"|\\x5f|\\u005f|\\137|\\N\{|(['\"])__+\2", re.IGNORECASE
 )  # fmt: skip
+_POINTER = b"version https://git-lfs.github.com/spec/"
 _KERAS_NODE = re.compile(rb'"class_name"\s*:|\\u')
 
 
@@ -42,6 +43,8 @@ def read(scanner: Scanner, item: Item) -> None:
         "torchscript": _torchscript,
     }.get(item.format)  # fmt: skip
     suffix = item.name.lower().rpartition(".")[2]
+    if item.blob.read(0, len(_POINTER)) == _POINTER:
+        item.skips.append("a pointer of Git LFS, not the file itself: git lfs pull")
     if reader:
         reader(scanner, item)
     if suffix in ("yaml", "yml") and reader is not _yaml:

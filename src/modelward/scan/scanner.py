@@ -58,6 +58,7 @@ _EXPECTED = {
     ".py": {"source", "empty"}, ".pyc": {"pyc"}, ".tflite": {"tflite"}, ".png": {"image"},
     ".jpg": {"image"}, ".jpeg": {"image"}, ".index": {"tf_checkpoint_index"},
 }  # fmt: skip
+_TEXTS = frozenset({".json", ".yaml", ".yml", ".csv", ".txt", ".md", ".py", ".index"})
 _BY_NAME = {"saved_model.pb": "savedmodel", "keras_metadata.pb": "keras_metadata"}
 _DANGEROUS = _PICKLES | {"pyc", "native", "source", "savedmodel", "npy"}
 
@@ -192,7 +193,8 @@ class Scanner:
         expected = _EXPECTED.get(_suffix(item.name))
         if item.role or expected is None or item.format in expected:
             return
-        if item.format in ("unknown", "empty"):
+        words = item.format == "text" and _suffix(item.name) not in _TEXTS
+        if words or item.format in ("unknown", "empty"):
             if not is_litter(item.path.rsplit("!", 1)[-1]):
                 content = "an empty file" if item.format == "empty" else "the content"
                 item.errors.append(f"{content} is not what {item.name[-20:]!r} says: damaged?")

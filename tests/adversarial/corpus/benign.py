@@ -82,7 +82,7 @@ def fitted(name: str) -> Any:
 
 ESTIMATORS = (
     "logistic", "forest", "boosting", "histogram", "isolation", "svc", "sgd", "mlp", "neighbours",
-    "bayes", "process", "clusters", "components", "search", "pipeline",
+    "manhattan", "bayes", "process", "clusters", "components", "search", "pipeline",
 )  # fmt: skip
 
 

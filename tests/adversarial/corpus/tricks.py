@@ -340,6 +340,10 @@ PLAIN: dict[str, Builder] = {
         m.tf_text("path", "/root/.bashrc"), m.tf_node("p", "PlaceholderWithDefault", "path"),
         m.tf_node("s", "SaveV2", "p", "n", "n"),
     ),
+    "savedmodel-default-in-a-circle": saved(
+        m.tf_node("a", "PlaceholderWithDefault", "b"), m.tf_node("b", "Identity", "a"),
+        m.tf_node("s", "SaveV2", "a", "n", "n"),
+    ),
     "savedmodel-path-through-call": saved(
         m.tf_text("path", "/root/x"), m.tf_call("c", "save", "x", "path"), functions=(SAVE,)
     ),
@@ -400,6 +404,11 @@ PLAIN: dict[str, Builder] = {
         "m.pkl.gz",
         lambda canary: gzip.compress(b"\x80\x02N.") + bytes(9) + gzip.compress(evil(canary)),
     ),
+    "git-pointer": _file(
+        "pytorch_model.bin",
+        fixed(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"),
+    ),
+    "page-as-hdf5": _file("m.h5", fixed(b"<html>Not found</html>\n")),
     "empty-pickle": _file("m.pkl", fixed(b"")),
     "tflite-as-image": _file("m.png", fixed(b"\x1c\0\0\0TFL3" + bytes(40))),
 }  # fmt: skip
