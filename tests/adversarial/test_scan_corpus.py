@@ -134,6 +134,8 @@ LOADERS = {
         f"trick-pickle-{name}": "pickle.load(open(path, 'rb'))"
         for name in ("grown-bytes", "handed-on", "handed-on-as-method")
     },
+    "trick-pickle-stacked-path": "pickle.load(open(path, 'rb')).predict("
+    "__import__('numpy').ones((2, 3)))",
     "trick-pickle-behind-the-frame": "f = __import__('io').BytesIO(open(path, 'rb').read())\n"
     "pickle.load(f)\npickle.load(f)",
     "trick-pickle-arguments-by-list": "__import__('joblib').load(path)",

@@ -44,6 +44,12 @@ def read(scanner: Scanner, item: Item) -> None:
                 break
         if arrays.skipped:
             _as_plain_pickle(scanner, item, file, arrays.objects > 0)
+    if item.packages >= {"pathlib", "sklearn"}:
+        # a stacking model calls methods by names out of its state: of a path, write_bytes
+        reason = (
+            "a path in a scikit-learn model, which calls methods of what it holds by their names"
+        )
+        scanner.finding(item, "MW-PKL-004", reason, level=Level.MEDIUM)
 
 
 def report_stream(scanner: Scanner, item: Item, stream: Stream, *, script: bool = False) -> None:
@@ -57,6 +63,7 @@ def report_stream(scanner: Scanner, item: Item, stream: Stream, *, script: bool 
             unpickler reads it.
     """
     worst: Level | None = None
+    item.packages |= {module.partition(".")[0] for module, _ in stream.globals}
     for key, found in stream.globals.items():
         if found.level is None or (script and found.module.startswith("__torch__")):
             continue

@@ -75,6 +75,8 @@ class Item:
     format: str = "unknown"
     errors: list[str] = field(default_factory=list)
     skips: list[str] = field(default_factory=list)
+    packages: set[str] = field(default_factory=set)
+    """First parts of the module names in a pickle, all of its streams together."""
 
     def __post_init__(self) -> None:
         self.path = printable(self.path)

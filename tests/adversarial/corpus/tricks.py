@@ -78,6 +78,17 @@ def behind_the_frame(canary: Canary) -> bytes:
     return b"\x80\x04\x95" + struct.pack("<Q", len(frame)) + frame + second + b"."
 
 
+def stacked_path(canary: Canary) -> bytes:
+    """A stacking model whose estimator is a path and whose method is called write_bytes."""
+    from sklearn.ensemble import StackingRegressor
+    from sklearn.linear_model import LinearRegression
+
+    rows = np.random.default_rng(0).random((20, 3))
+    model = StackingRegressor([("a", LinearRegression())], cv=2).fit(rows, rows[:, 0])
+    model.estimators_, model.stack_method_ = [canary.file], ["write_bytes"]
+    return pickle.dumps(model)
+
+
 def lying_array(kind: bytes) -> Callable[[Canary], bytes]:
     """An array whose dtype makes numpy take bytes for addresses, or read beyond them."""
 
@@ -298,6 +309,7 @@ PLAIN: dict[str, Builder] = {
     "pickle-state-of-a-subclass": _file("m.pkl", state_of_a_subclass),
     "pickle-behind-the-frame": _file("m.pkl", behind_the_frame),
     "pickle-arguments-by-list": _file("m.joblib", arguments_by_list),
+    "pickle-stacked-path": _file("m.pkl", stacked_path),
     "pickle-objects-as-numbers": _file(
         "m.pkl", lying_array(dtype("O8", 3, "|", None, None, None, -1, -1, 0))
     ),
