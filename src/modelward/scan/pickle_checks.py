@@ -7,10 +7,21 @@ from modelward.scan.pickle_stream import ARRAY_WRAPPER, MAX_RAW, Stream
 from modelward.scan.pickle_values import Call, Global, Group, Raw
 from modelward.scan.report import Level
 
-__all__ = ["CHECKED", "check_arguments", "check_handed", "check_state", "odd"]
+__all__ = [
+    "CHECKED",
+    "check_arguments",
+    "check_handed",
+    "check_methods",
+    "check_stacking",
+    "check_state",
+    "odd",
+]
 
 _MAPPINGS = ("builtins.dict", "collections.OrderedDict", "collections.Counter",
              "collections.defaultdict")  # fmt: skip
+_STACKING = frozenset({"sklearn.ensemble._stacking", "sklearn.ensemble.stacking"})
+_ASKED = frozenset({"predict", "predict_proba", "decision_function"})
+_MOST_MEMBERS = 4000
 _NEVER_HANDED = frozenset(
     {
         "_codecs.encode",
@@ -54,6 +65,26 @@ def check_state(machine: Machine, state: Any) -> None:
         if isinstance(part, Group):
             for key in part.risky:
                 machine.alarm("MW-PKL-005", Level.HIGH, f"a state that sets {key[:60]!r}")
+
+
+def check_stacking(machine: Machine, model: Call, state: Any) -> None:
+    """Take note of the methods that a stacking model calls on what it holds, by their names."""
+    if isinstance(model.function, Global) and model.function.module in _STACKING:
+        table = state.table() if isinstance(state, Group) else None
+        if table is None:
+            odd(machine, "a stacking model without a plain state")
+        elif "stack_method_" in table:
+            machine.stream.methods.append(table["stack_method_"])
+
+
+def check_methods(machine: Machine) -> None:
+    """Note stacking models that call anything but what classifiers and regressors are asked."""
+    for names in machine.stream.methods:
+        listed = names.items if isinstance(names, Group) and names.kind == "list" else [None]
+        if len(listed) > _MOST_MEMBERS or not all(
+            isinstance(name, str) and name in _ASKED for name in listed
+        ):
+            odd(machine, "a stacking model that calls methods which are no predictions")
 
 
 def check_handed(machine: Machine, values: list[Any]) -> None:

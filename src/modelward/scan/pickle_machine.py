@@ -9,6 +9,7 @@ from modelward.scan.pickle_checks import (
     CHECKED,
     check_arguments,
     check_handed,
+    check_stacking,
     check_state,
     odd,
 )
@@ -168,6 +169,7 @@ class Machine:
             wrong = target.made_by("numpy.dtype") and dtype_problem(target, state)
             if wrong:
                 self.alarm("MW-PKL-008", Level.HIGH, wrong)
+            check_stacking(self, target, state)
             target.state = state
             target.weight += weight(state)
             try:

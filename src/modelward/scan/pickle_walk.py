@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import IO, Any
 
 from modelward.scan.limits import Budget, LimitReachedError
-from modelward.scan.pickle_checks import check_arguments, check_handed
+from modelward.scan.pickle_checks import check_arguments, check_handed, check_methods
 from modelward.scan.pickle_machine import AfterBuild, Machine
 from modelward.scan.pickle_stream import BrokenPickleError, Stream
 from modelward.scan.pickle_values import MARK, NUMBER, Global, Group, Persistent
@@ -68,6 +68,7 @@ def _step(machine: Machine) -> bool:
         raise LimitReachedError("more values on the pickle's stack than the scan holds")
     if name == "STOP":
         machine.stream.value = machine.pop()
+        check_methods(machine)
         if machine.file.tell() < machine.frame_end:
             # readers differ in where the next pickle of the file begins: here, or behind the frame
             machine.alarm("MW-PKL-008", Level.HIGH, "a pickle that ends in the middle of a frame")

@@ -38,6 +38,7 @@ def fitted(name: str) -> Any:
         HistGradientBoostingClassifier,
         IsolationForest,
         RandomForestClassifier,
+        StackingClassifier,
     )
     from sklearn.gaussian_process import GaussianProcessClassifier
     from sklearn.linear_model import LogisticRegression, SGDClassifier
@@ -61,6 +62,7 @@ def fitted(name: str) -> Any:
         "neighbours": KNeighborsClassifier(algorithm="kd_tree"),
         "manhattan": KNeighborsClassifier(algorithm="ball_tree", metric="manhattan"),
         "bayes": GaussianNB(),
+        "stack": StackingClassifier([("a", GaussianNB()), ("b", SVC())], cv=2),
         "process": GaussianProcessClassifier(),
         "clusters": KMeans(2, n_init=1),
         "components": PCA(2),
@@ -82,7 +84,7 @@ def fitted(name: str) -> Any:
 
 ESTIMATORS = (
     "logistic", "forest", "boosting", "histogram", "isolation", "svc", "sgd", "mlp", "neighbours",
-    "manhattan", "bayes", "process", "clusters", "components", "search", "pipeline",
+    "manhattan", "bayes", "process", "clusters", "components", "search", "pipeline", "stack",
 )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -78,15 +79,27 @@ def behind_the_frame(canary: Canary) -> bytes:
     return b"\x80\x04\x95" + struct.pack("<Q", len(frame)) + frame + second + b"."
 
 
-def stacked_path(canary: Canary) -> bytes:
-    """A stacking model whose estimator is a path and whose method is called write_bytes."""
+def fitted_stack() -> Any:
     from sklearn.ensemble import StackingRegressor
     from sklearn.linear_model import LinearRegression
 
     rows = np.random.default_rng(0).random((20, 3))
-    model = StackingRegressor([("a", LinearRegression())], cv=2).fit(rows, rows[:, 0])
+    return StackingRegressor([("a", LinearRegression())], cv=2).fit(rows, rows[:, 0])
+
+
+def stacked_path(canary: Canary) -> bytes:
+    """A stacking model whose estimator is a path and whose method is called write_bytes."""
+    model = fitted_stack()
     model.estimators_, model.stack_method_ = [canary.file], ["write_bytes"]
     return pickle.dumps(model)
+
+
+def stacked_later(canary: Canary) -> bytes:
+    """The same without a path: the list of methods grows after the model has it."""
+    del canary
+    model = b"csklearn.ensemble._stacking\nStackingRegressor\n)\x81"
+    state = b"}" + plain("stack_method_")[:-2] + b"]q\x05sb"
+    return stream(model + state, b"0h\x05" + plain("to_json")[:-2] + b"a0N")
 
 
 def lying_array(kind: bytes) -> Callable[[Canary], bytes]:
@@ -310,6 +323,7 @@ PLAIN: dict[str, Builder] = {
     "pickle-behind-the-frame": _file("m.pkl", behind_the_frame),
     "pickle-arguments-by-list": _file("m.joblib", arguments_by_list),
     "pickle-stacked-path": _file("m.pkl", stacked_path),
+    "pickle-stacked-later": _file("m.pkl", stacked_later),
     "pickle-objects-as-numbers": _file(
         "m.pkl", lying_array(dtype("O8", 3, "|", None, None, None, -1, -1, 0))
     ),
