@@ -41,7 +41,8 @@ def is_pickle_text(blob: Blob, budget: Budget) -> bool:
     if any(found.level is Level.CRITICAL for found in stream.globals.values()):
         return True
     whole = stream.broken is None and stream.opcodes > 1
-    return stream.calls > 0 or (whole and (bool(stream.globals) or stream.end == blob.size))
+    called = any(_is_plausible(*names) for names in stream.called)
+    return called or (whole and (bool(stream.globals) or stream.end == blob.size))
 
 
 def _walked(blob: Blob, budget: Budget) -> Stream | None:

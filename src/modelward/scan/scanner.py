@@ -56,7 +56,8 @@ _EXPECTED = {
     ".txt": {"text", "json", "empty"}, ".md": {"text", "empty"},
     ".yaml": {"yaml", "text", "json", "empty"}, ".yml": {"yaml", "text", "json", "empty"},
     ".py": {"source", "empty"}, ".pyc": {"pyc"}, ".tflite": {"tflite"}, ".png": {"image"},
-    ".jpg": {"image"}, ".jpeg": {"image"}, ".index": {"tf_checkpoint_index"},
+    ".jpg": {"image"}, ".jpeg": {"image"}, ".gif": {"image"}, ".bmp": {"image"},
+    ".webp": {"image"}, ".index": {"tf_checkpoint_index"},
 }  # fmt: skip
 _TEXTS = frozenset({".json", ".yaml", ".yml", ".csv", ".txt", ".md", ".py", ".index"})
 _BY_NAME = {"saved_model.pb": "savedmodel", "keras_metadata.pb": "keras_metadata"}

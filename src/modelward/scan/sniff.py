@@ -32,6 +32,8 @@ _HEADS = (
     (b"\xca\xfe\xba\xbe", "native"),
     (b"\x89PNG\r\n\x1a\n", "image"),
     (b"\xff\xd8\xff", "image"),
+    (b"GIF87a", "image"),
+    (b"GIF89a", "image"),
     (b"{L\x00\x00\x00\x00\x00\x00\x00\x07learner", "xgboost_ubj"),
 )
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -77,6 +79,8 @@ def _binary(blob: Blob, head: bytes) -> str | None:
         return "pyc"
     checks = (
         (head[4:8] == b"TFL3", "tflite"),
+        (head[:4] == b"RIFF" and head[8:12] == b"WEBP", "image"),
+        (head[:2] == b"BM" and head[2:6] == struct.pack("<L", blob.size % 2**32), "image"),
         (head[:2] == b"MZ" and b"\0" in head[:64], "native"),
         (_is_tar(head), "tar"),
         (_is_zlib(blob, head), "zlib"),

@@ -353,6 +353,20 @@ def pieces(folder: Path) -> Path:
     return file
 
 
+def pictures(folder: Path) -> Path:
+    """Images and labels, as they are uploaded beside a model; the labels start like a pickle."""
+    from PIL import Image
+
+    with zipfile.ZipFile(folder / "data.zip", "w") as archive:
+        for kind in ("png", "jpeg", "bmp", "gif", "webp"):
+            buffer = io.BytesIO()
+            values = np.random.default_rng(0).integers(0, 255, (8, 8, 3), np.uint8)
+            Image.fromarray(values).save(buffer, kind)
+            archive.writestr(f"a.{kind}", buffer.getvalue())
+        archive.writestr("labels.csv", "(image),label\nc.png,1\n(tR\n")
+    return folder / "data.zip"
+
+
 def mlflow_model(folder: Path) -> Path:
     target = folder / "mlflow"
     target.mkdir()
@@ -422,6 +436,7 @@ FILES: dict[str, Builder] = {
         else {}
     ),
     "sentencepiece": pieces,
+    "pictures": pictures,
     "labels": partial(content, "labels.txt", b"cat\ndog\nbird\nimage\nRed\n"),
     "text-gzip": partial(content, "notes.txt.gz", gzip.compress(b"hello")),
     "archive": archive,
