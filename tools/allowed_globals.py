@@ -51,6 +51,7 @@ CALLABLE = {
     "numpy._core.numeric": "_frombuffer",
     "numpy.ma.core": "_mareconstruct",
     "numpy.random.bit_generator": "__pyx_unpickle_SeedSequence",
+    "numpy.random": "__RandomState_ctor",
     "numpy.random._pickle": "__bit_generator_ctor __generator_ctor __randomstate_ctor",
     "pandas._libs.arrays": "__pyx_unpickle_NDArrayBacked",
     "pandas._libs.internals": "_unpickle_block __pyx_unpickle_BlockManager",
@@ -65,6 +66,8 @@ CALLABLE = {
     "sklearn.neighbors._dist_metrics": "newObj",
     "sklearn.metrics._dist_metrics": "newObj",
     "sklearn._loss._loss": "__pyx_unpickle_CyLossFunction",
+    "sklearn.linear_model._sgd_fast": "EpsilonInsensitive Hinge Huber Log ModifiedHuber "
+    "SquaredEpsilonInsensitive SquaredHinge SquaredLoss",
     "torch": "Size device",
     "torch._tensor": "_rebuild_from_type_v2",
     "torch._utils": "_rebuild_meta_tensor_no_storage _rebuild_nested_tensor _rebuild_parameter "
@@ -80,12 +83,21 @@ CALLABLE = {
 ``_rebuild_from_type_v2``, ``_load_from_bytes`` and ``encode`` only with arguments that the walk
 checks."""
 
+DISTANCES = (
+    "BrayCurtisDistance CanberraDistance ChebyshevDistance DiceDistance DistanceMetric "
+    "EuclideanDistance HammingDistance HaversineDistance JaccardDistance MahalanobisDistance "
+    "ManhattanDistance MinkowskiDistance RogersTanimotoDistance RussellRaoDistance "
+    "SEuclideanDistance SokalMichenerDistance SokalSneathDistance"
+)
+"""Not PyFuncDistance, which calls a function out of the pickle."""
+
 REFERENCED = {
     "argparse": "Namespace",
     "joblib.numpy_pickle": "NumpyArrayWrapper",
     "lightgbm.basic": "Booster",
     "lightgbm.sklearn": "LGBMClassifier LGBMModel LGBMRanker LGBMRegressor",
-    "numpy": "bool bool_ bytes_ complex128 complex64 datetime64 float16 float32 float64 int16 "
+    "numpy": "floating generic inexact integer number signedinteger unsignedinteger "
+    "bool bool_ bytes_ complex128 complex64 datetime64 float16 float32 float64 int16 "
     "int32 int64 int8 intc longlong matrix ndarray object_ recarray record str_ timedelta64 uint16 "
     "uint32 uint64 uint8 ulonglong "
     "abs absolute add arccos arccosh arcsin arcsinh arctan arctanh cbrt ceil cos cosh exp exp2 "
@@ -93,6 +105,7 @@ REFERENCED = {
     "reciprocal sign sin sinh sqrt square subtract sum tan tanh",
     "numpy.ma.core": "MaskedArray",
     "numpy.random": "Generator RandomState",
+    "numpy.rec": "recarray record",
     "numpy.random._generator": "Generator",
     "numpy.random._mt19937": "MT19937",
     "numpy.random._pcg64": "PCG64 PCG64DXSM",
@@ -117,6 +130,17 @@ REFERENCED = {
     "pandas.core.indexes.numeric": "Float64Index Int64Index UInt64Index",
     "pandas.core.indexes.range": "RangeIndex",
     "pandas.core.series": "Series",
+    **{
+        f"scipy.sparse{dot}{kind}": f"{kind}_array {kind}_matrix"
+        for kind in ("bsr", "coo", "csc", "csr", "dia", "dok", "lil")
+        for dot in (".", "._")
+    },
+    "sklearn.compose._column_transformer": "_RemainderColsList make_column_selector",
+    "sklearn.ensemble._gb_losses": "BinomialDeviance ExponentialLoss HuberLossFunction "
+    "LeastAbsoluteError LeastSquaresError MultinomialDeviance QuantileLossFunction",
+    "sklearn.metrics._dist_metrics": DISTANCES + " " + re.sub(r"(?<=Distance)\b", "64", DISTANCES),
+    "sklearn.neighbors._ball_tree": "BallTree",
+    "sklearn.neighbors._dist_metrics": DISTANCES,
     "sklearn.cluster._kmeans": "_kmeans_single_elkan _kmeans_single_lloyd",
     "sklearn.feature_selection._mutual_info": "mutual_info_classif mutual_info_regression",
     "sklearn.feature_selection._univariate_selection": "chi2 f_classif f_oneway f_regression "
@@ -129,12 +153,15 @@ REFERENCED = {
     "torch": "BFloat16Storage BoolStorage ByteStorage CharStorage ComplexDoubleStorage "
     "ComplexFloatStorage DoubleStorage FloatStorage HalfStorage IntStorage LongStorage "
     "QInt32Storage QInt8Storage QUInt8Storage ShortStorage Tensor "
-    "bfloat16 bool cfloat channels_last complex128 complex64 contiguous_format double float "
+    "bfloat16 bool cfloat channels_last complex128 complex32 complex64 contiguous_format double "
+    "float float8_e4m3fn float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz float8_e8m0fnu "
     "float16 float32 float64 half int int16 int32 int64 int8 long per_channel_affine "
-    "per_tensor_affine preserve_format qint32 qint8 quint8 short sparse_coo strided uint8",
+    "per_tensor_affine preserve_format qint32 qint8 quint8 short sparse_coo sparse_csr strided "
+    "uint16 uint32 uint64 uint8",
     "torch._tensor": "Tensor",
     "torch.nn.functional": "celu elu gelu glu hardtanh leaky_relu log_softmax mish relu relu6 selu "
     "sigmoid silu softmax softplus tanh",
+    "torch.nn.modules.linear": "NonDynamicallyQuantizableLinear",
     "torch.storage": "TypedStorage UntypedStorage _TypedStorage _UntypedStorage",
     "torch._C._nn": "gelu",
     "xgboost.compat": "XGBoostLabelEncoder",

@@ -79,6 +79,26 @@ def test_json_and_sarif(files: Path):
     assert json.loads(sarif.read_text())["version"] == "2.1.0"
 
 
+def test_nothing_but_the_report_is_printed(tmp_path: Path):
+    """The second scanner prints warnings of its own about arrays of objects in joblib's files."""
+    import joblib
+    import numpy as np
+
+    names = np.array(["a", "b"], dtype=object)
+    joblib.dump([names, np.array(["c"], dtype=object), names.dtype], tmp_path / "m.joblib")
+    done = CliRunner().invoke(app, ["scan", str(tmp_path / "m.joblib"), "--json"])
+    assert json.loads(done.stdout)["verdict"] == "clean"
+
+
+def test_empty_and_compiled_files_are_not_called_read(tmp_path: Path):
+    """Nothing to load, and nothing that reading could clear."""
+    for name, content in (("m.pkl", b""), ("m.pyc", b"\xa7\r\r\n" + bytes(12) + b"\xe3")):
+        (tmp_path / name).write_bytes(content)
+        done = CliRunner().invoke(app, ["scan", str(tmp_path / name)])
+        assert done.exit_code == 3, done.output
+    assert "compiled code is not judged" in done.stdout
+
+
 def test_sarif_that_cannot_be_written(files: Path):
     done = CliRunner().invoke(app, ["scan", str(files / "good.pkl"), "--sarif", str(files)])
     assert done.exit_code == 2

@@ -121,6 +121,44 @@ def test_what_lies_behind_a_limit_is_not_clean(tmp_path: Path, limits: Limits, r
     assert scan_path(tmp_path / "a.zip").verdict is Verdict.CLEAN
 
 
+def test_a_flood_of_small_findings_hides_no_grave_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("modelward.scan.scanner.MAX_FINDINGS", 3)
+    for number in range(5):
+        write(tmp_path / f"a{number}.h5", b"{}")
+    write(tmp_path / "z.pkl", pickle.dumps(Evil()))
+    report = scan_path(tmp_path)
+    assert [found.severity for found in report.findings] == [Level.CRITICAL, *[Level.LOW] * 3]
+    assert report.verdict is Verdict.MALICIOUS
+
+
+def test_links_inside_a_model_are_its_files(tmp_path: Path):
+    """A hub's cache is a folder of links; what they lead to is scanned under their names."""
+    cache = tmp_path / "models--owner--name"
+    folder = cache / "snapshots" / "0123"
+    for place in (folder / "sub", cache / "blobs"):
+        place.mkdir(parents=True)
+    write(cache / "blobs" / "aa", pickle.dumps([1]))
+    write(folder / "config.json", b"{}")
+    (folder / "model.pkl").symlink_to("../../blobs/aa")
+    (folder / "sub" / "copy.json").symlink_to("../config.json")
+    report = scan_path(folder)
+    assert report.verdict is Verdict.CLEAN
+    assert {part.path: part.format for part in report.parts} == {
+        "config.json": "json", "model.pkl": "pickle", "sub/copy.json": "json",
+    }  # fmt: skip
+    write(cache / "blobs" / "aa", pickle.dumps(Evil()))
+    assert scan_path(folder).verdict is Verdict.MALICIOUS
+    write(cache / "secret", b"x")
+    for number, target in enumerate(("../../secret", "/etc/hostname", "nowhere", "circle", ".")):
+        link = folder / ("circle" if target == "circle" else f"link{number}")
+        link.symlink_to(target)
+        (found,) = [one for one in scan_path(folder).findings if one.rule == "MW-FMT-004"]
+        assert found.path == link.name
+        link.unlink()
+
+
 def test_names():
     assert judge("collections", "OrderedDict") is None
     assert judge("collections", "OrderedDict.fromkeys") is Level.MEDIUM
@@ -209,9 +247,11 @@ def test_dtypes_that_contradict_themselves():
 def test_roles_need_what_goes_with_them():
     assert roles(["m/data.pkl", "m/data/0", "m/version"])["m/data/0"] == "tensor"
     assert roles(["m/data/0", "m/version"]) == {}
-    tree = ["t/saved_model.pb", "t/variables/variables.index", "t/variables/variables.data-0"]
-    assert roles(tree) == {"t/variables/variables.data-0": "tensor"}
-    assert roles(tree[1:]) == {}
+    shard = "t/variables/variables.data-00000-of-00001"
+    assert roles([shard, "t/variables/variables.index"]) == {shard: "tensor"}
+    assert roles([shard, "t/variables/other.index", "t/saved_model.pb"]) == {}
+    assert roles(["t/saved_model.pb", "t/fingerprint.pb"]) == {"t/fingerprint.pb": "protobuf"}
+    assert roles(["t/fingerprint.pb"]) == {}
 
 
 @pytest.mark.parametrize("name", ["/a", "a/../b", "..", "C:\\x", "C:x", "a\\..\\b", "a\nb"])

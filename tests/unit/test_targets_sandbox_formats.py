@@ -22,6 +22,7 @@ from sandbox_need import (
 )
 
 from modelward.domain import Access, AssessmentError, SandboxOptions
+from modelward.scan import Verdict, scan_path
 from modelward.targets import Exchange
 from modelward.targets.sandbox import child, open_tabular
 
@@ -59,6 +60,23 @@ def test_pickled_classifiers(tmp_path, table, suffix):
         assert (model.predict(rows) == forest.predict_proba(rows)).all()
         with pytest.raises(AssessmentError, match=r"rows of 6 numbers; got \(2, 5\)"):
             model.predict(rows[:2, :5])
+
+
+@pytest.mark.parametrize("suffix", [".pkl", ".joblib"])
+def test_pickled_xgboost(tmp_path, table, suffix):
+    """The estimator and the bare booster."""
+    xgboost = pytest.importorskip("xgboost")
+    rows, labels = table
+    fitted = xgboost.XGBClassifier(n_estimators=3, n_jobs=1).fit(rows, labels)
+    for one in (fitted, fitted.get_booster()):
+        exchange = pickled(tmp_path, one, suffix)
+        scanned = scan_path(tmp_path / f"model{suffix}")
+        assert scanned.verdict is Verdict.CLEAN, (scanned.findings, scanned.unread)
+        with contextlib.closing(open_tabular(exchange, OWN)) as model:
+            assert model.features == 6
+            assert "xgboost" in model.framework
+            assert type(one).__name__ in model.framework
+            np.testing.assert_array_equal(model.predict(rows), fitted.predict_proba(rows))
 
 
 def test_pickled_models_without_probabilities(tmp_path, table):

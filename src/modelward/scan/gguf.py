@@ -10,6 +10,7 @@ from modelward.scan.scanner import Item, Scanner
 __all__ = ["read"]
 
 MAX_KEY = 2**16
+MAX_TEXT = 2**20
 _WIDTH = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 _TEXT, _LIST = 8, 9
 
@@ -25,6 +26,8 @@ def read(scanner: Scanner, item: Item) -> None:
         key = reader.text(MAX_KEY)
         value = reader.value(reader.number(4), 0)
         if value and key.startswith("tokenizer.chat_template"):
+            if len(value) >= MAX_TEXT:
+                raise UnreadableError(f"a chat template of more than {MAX_TEXT} bytes")
             check_template(scanner, item, value)
 
 
@@ -52,7 +55,7 @@ class _Reader:
         """Skip a value; a text comes back."""
         self.scanner.budget.spend("nodes")
         if kind == _TEXT:
-            return self.text(2**20)
+            return self.text(4 * MAX_TEXT)
         if kind == _LIST and depth < 8:
             inner, count = self.number(4), self.number(8)
             if inner in _WIDTH:

@@ -35,7 +35,7 @@ _LAYERS = """
     GlobalAveragePooling2D GlobalAveragePooling3D GlobalAvgPool1D GlobalAvgPool2D
     GlobalMaxPool1D GlobalMaxPool2D GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D
     GroupNormalization GroupQueryAttention HashedCrossing Hashing Identity InputLayer
-    IntegerLookup LSTM LSTMCell LayerNormalization LeakyReLU Masking MaxPool1D MaxPool2D
+    IntegerLookup LSTM LSTMCell LayerNormalization LayerScale LeakyReLU Masking MaxPool1D MaxPool2D
     MaxPool3D MaxPooling1D MaxPooling2D MaxPooling3D Maximum Minimum MultiHeadAttention Multiply
     Normalization PReLU Permute RMSNormalization RNN RandomBrightness RandomContrast RandomCrop
     RandomFlip RandomHeight RandomRotation RandomTranslation RandomWidth RandomZoom ReLU
@@ -56,7 +56,8 @@ _VALUES = """
     VarianceScaling Zeros
     L1 L1L2 L2 OrthogonalRegularizer
     MaxNorm MinMaxNorm NonNeg RadialConstraint UnitNorm
-    DTypePolicy FloatDTypePolicy Policy SeedGenerator
+    AbsMaxQuantizer DTypePolicy DTypePolicyMap FloatDTypePolicy Int4QuantizationConfig
+    Int8QuantizationConfig Policy QuantizedDTypePolicy QuantizedFloat8DTypePolicy SeedGenerator
     TensorShape __tuple__ __keras_tensor__ __numpy__ __tensor__ __ellipsis__ __slice__
 """
 _TRAINING = """

@@ -1,5 +1,6 @@
 """Which formats are data and which are code, for those who decide where a model may be opened."""
 
+import re
 import zipfile
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -71,7 +72,8 @@ def model_kind(path: Path) -> ModelKind:
             found = "pickle"
         if found == "npy":
             head = blob.read(0, 4096)
-            return ModelKind("code" if b"O'" in head or b"|O" in head else "data", "npy")
+            objects = re.search(rb"['\"][<>=|]?O\d*['\"]", head)
+            return ModelKind("code" if objects else "data", "npy")
         if found == "pickle":
             return ModelKind("code", _pickle_format(blob, path.name))
     if found == "zip":

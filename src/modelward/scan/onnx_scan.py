@@ -24,6 +24,10 @@ _RUNTIME = frozenset({"com.microsoft", "com.microsoft.nchwc"})
 """Built into ONNX Runtime: no other program knows them, but they come with no library either."""
 
 
+_RUNTIME_CODE = frozenset({"ATen", "EPContext", "PythonOp", "PythonOpGrad", "Snpe"})
+"""Of those, the ones that run code or engines from elsewhere."""
+
+
 class _Node(NamedTuple):
     domain: str
     operator: str
@@ -49,7 +53,7 @@ def read(scanner: Scanner, item: Item) -> None:
     for node in nodes:
         if node.domain in _STANDARD or (node.domain, node.operator) in local:
             continue
-        runtime = node.domain in _RUNTIME
+        runtime = node.domain in _RUNTIME and node.operator not in _RUNTIME_CODE
         scanner.finding(
             item, "MW-ONX-001", f"operator {node.operator!r:.60} of {node.domain!r:.60}",
             level=Level.LOW if runtime else None, where=f"node {node.name}" if node.name else None,

@@ -3,14 +3,40 @@
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from modelward.scan.pickle_stream import MAX_RAW, Stream
+from modelward.scan.pickle_stream import ARRAY_WRAPPER, MAX_RAW, Stream
 from modelward.scan.pickle_values import Call, Global, Group, Raw
 from modelward.scan.report import Level
 
-__all__ = ["CHECKED", "check_state", "odd"]
+__all__ = [
+    "CHECKED",
+    "check_arguments",
+    "check_handed",
+    "check_methods",
+    "check_stacking",
+    "check_state",
+    "odd",
+]
 
-_RISKY_STATE = frozenset({"append", "extend", "add", "__setitem__"})
-_HARMLESS_STATE = frozenset({"__module__", "__doc__", "__annotations__", "__torch_dispatch__"})
+_MAPPINGS = ("builtins.dict", "collections.OrderedDict", "collections.Counter",
+             "collections.defaultdict")  # fmt: skip
+_STACKING = frozenset({"sklearn.ensemble._stacking", "sklearn.ensemble.stacking"})
+_ASKED = frozenset({"predict", "predict_proba", "decision_function"})
+_MOST_MEMBERS = 4000
+_NEVER_HANDED = frozenset(
+    {
+        "_codecs.encode",
+        "copyreg.__newobj__",
+        "copyreg.__newobj_ex__",
+        "copyreg._reconstructor",
+        "numpy.random._pickle.__generator_ctor",
+        "numpy.random._pickle.__randomstate_ctor",
+        "torch._tensor._rebuild_from_type_v2",
+        "torch.storage._load_from_bytes",
+        ARRAY_WRAPPER,
+    }
+)
+"""What only the walk's own look at a call keeps harmless: given to somebody else as a value, it
+would be called where the walk does not see with what."""
 
 
 class Machine(Protocol):
@@ -27,12 +53,55 @@ def odd(machine: Machine, reason: str) -> None:
     machine.alarm("MW-PKL-004", Level.HIGH, reason)
 
 
-def check_state(machine: Machine, group: Group) -> None:
-    """Note a state whose keys take the place of methods."""
-    for key in group.items[::2]:
-        special = isinstance(key, str) and key.startswith("__") and key.endswith("__")
-        if (special or key in _RISKY_STATE) and key not in _HARMLESS_STATE:
-            machine.alarm("MW-PKL-005", Level.HIGH, f"a state that sets {key[:60]!r}")
+def check_state(machine: Machine, state: Any) -> None:
+    """Note a state whose keys take the place of methods, or that only loading makes."""
+    check_handed(machine, [state])
+    parts = state.items if isinstance(state, Group) and state.kind == "tuple" else [state]
+    for part in parts:
+        if isinstance(part, Call) and part.made_by(*_MAPPINGS):
+            if any(isinstance(one, Group | Call) for one in _items(part.args)):
+                odd(machine, "a state whose keys are only made while loading")
+            part = part.items  # noqa: PLW2901 - what was set on it afterwards
+        if isinstance(part, Group):
+            for key in part.risky:
+                machine.alarm("MW-PKL-005", Level.HIGH, f"a state that sets {key[:60]!r}")
+
+
+def check_stacking(machine: Machine, model: Call, state: Any) -> None:
+    """Take note of the methods that a stacking model calls on what it holds, by their names."""
+    if isinstance(model.function, Global) and model.function.module in _STACKING:
+        table = state.table() if isinstance(state, Group) else None
+        if table is None:
+            odd(machine, "a stacking model without a plain state")
+        elif "stack_method_" in table:
+            machine.stream.methods.append(table["stack_method_"])
+
+
+def check_methods(machine: Machine) -> None:
+    """Note stacking models that call anything but what classifiers and regressors are asked."""
+    for names in machine.stream.methods:
+        listed = names.items if isinstance(names, Group) and names.kind == "list" else [None]
+        if len(listed) > _MOST_MEMBERS or not all(
+            isinstance(name, str) and name in _ASKED for name in listed
+        ):
+            odd(machine, "a stacking model that calls methods which are no predictions")
+
+
+def check_handed(machine: Machine, values: list[Any]) -> None:
+    """Note functions that are handed on as values and must not be."""
+    for value in values:
+        if isinstance(value, Global) and value.full in _NEVER_HANDED:
+            odd(machine, f"{value.full} as a value, where honest pickles only call it")
+
+
+def check_arguments(machine: Machine, args: Any) -> None:
+    """Note arguments that are no tuple: Python's own unpickler takes them from anything."""
+    if not isinstance(args, Group) or args.kind != "tuple":
+        odd(machine, "a call whose arguments are no tuple")
+
+
+def _items(value: Any) -> list[Any]:
+    return value.items if isinstance(value, Group) else []
 
 
 def _check_reconstructor(machine: Machine, items: list[Any]) -> None:
@@ -45,6 +114,19 @@ def _check_rebuild(machine: Machine, items: list[Any]) -> None:
     first = items[0] if items else None
     if not isinstance(first, Global) or not first.full.startswith("torch._utils._rebuild"):
         odd(machine, "_rebuild_from_type_v2 with a function that rebuilds no tensor")
+
+
+def _check_random(machine: Machine, items: list[Any]) -> None:
+    """The second argument is a function that numpy calls with the first."""
+    known = "numpy.random._pickle.__bit_generator_ctor"
+    if len(items) > 1 and not (isinstance(items[1], Global) and items[1].full == known):
+        odd(machine, "a random generator made by a function of its own")
+
+
+def _check_bit_generator(machine: Machine, items: list[Any]) -> None:
+    kind = items[0] if items else None
+    if isinstance(kind, Global) and kind.module.partition(".")[0] != "numpy":
+        odd(machine, f"{kind.full} called as a random generator")
 
 
 def _check_encode(machine: Machine, items: list[Any]) -> None:
@@ -88,6 +170,9 @@ CHECKED: dict[str, Callable[[Machine, list[Any]], None]] = {
     "torch._tensor._rebuild_from_type_v2": _check_rebuild,
     "_codecs.encode": _check_encode,
     "torch.storage._load_from_bytes": _check_load,
+    "numpy.random._pickle.__randomstate_ctor": _check_random,
+    "numpy.random._pickle.__generator_ctor": _check_random,
+    "numpy.random._pickle.__bit_generator_ctor": _check_bit_generator,
     "builtins.list": _check_container,
     "builtins.tuple": _check_container,
     "builtins.set": _check_container,

@@ -5,7 +5,15 @@ from typing import IO, Any
 
 from modelward.scan.limits import Budget
 from modelward.scan.pickle_arguments import Arguments
-from modelward.scan.pickle_checks import CHECKED, check_state, odd
+from modelward.scan.pickle_checks import (
+    CHECKED,
+    check_arguments,
+    check_handed,
+    check_stacking,
+    check_state,
+    odd,
+)
+from modelward.scan.pickle_dtypes import dtype_problem
 from modelward.scan.pickle_names import effective, is_callable, judge
 from modelward.scan.pickle_stream import (
     ARRAY_WRAPPER,
@@ -64,11 +72,12 @@ class Machine:
         elif name in _CONSTANTS:
             self.push(_CONSTANTS[name])
         elif name == "FRAME":
-            self.frame_end = self.file.tell() + argument
+            self.frame_end = max(self.frame_end, self.file.tell() + argument)
         elif name != "READONLY_BUFFER":
             self.push(argument if isinstance(argument, int | Raw) else NUMBER)
 
     def _group(self, kind: str, items: list[Any]) -> None:
+        check_handed(self, items)
         made = Group(kind, items)
         self.stream.heaviest = max(self.stream.heaviest, made.weight)
         self.push(made)
@@ -124,6 +133,7 @@ class Machine:
     def call(self, function: Any, args: Any, *, new: bool = False) -> None:
         """Push the result of a call; ``new`` for NEWOBJ, which runs ``__new__`` only."""
         self.stream.calls += 1
+        check_arguments(self, args)
         if isinstance(function, Global):
             self.stream.called.add((function.module, function.name))
             if not new:
@@ -137,9 +147,6 @@ class Machine:
 
     def _check_call(self, function: Global, args: Any, new: bool) -> None:
         items = args.items if isinstance(args, Group) else []
-        if any(isinstance(item, Global) and item.full == ARRAY_WRAPPER for item in items):
-            # the loader would read an array from the file where the walk sees none
-            odd(self, "joblib's array wrapper made in an unusual way")
         if not new and not function.callable:
             odd(self, f"a call of {function.full}, which honest pickles only refer to or make new")
         check = CHECKED.get(function.full)
@@ -148,7 +155,7 @@ class Machine:
 
     def alarm(self, rule: str, level: Level, reason: str) -> None:
         """Note something that should not be there."""
-        if len(self.stream.alarms) < 1000:
+        if len(self.stream.alarms) < 1000 or level > self.stream.alarms[-1].level:
             self.stream.alarms.append(Alarm(rule, level, self.at, self.opcode, reason))
 
     def build(self, _: Any) -> None:
@@ -157,11 +164,12 @@ class Machine:
         target = self.top()
         if isinstance(target, Global):
             self.alarm("MW-PKL-005", Level.HIGH, f"the state of {target.full} itself is changed")
-        groups = state.items if isinstance(state, Group) and state.kind == "tuple" else [state]
-        for group in groups:
-            if isinstance(group, Group) and group.kind == "dict":
-                check_state(self, group)
+        check_state(self, state)
         if isinstance(target, Call):
+            wrong = target.made_by("numpy.dtype") and dtype_problem(target, state)
+            if wrong:
+                self.alarm("MW-PKL-008", Level.HIGH, wrong)
+            check_stacking(self, target, state)
             target.state = state
             target.weight += weight(state)
             try:
@@ -178,11 +186,17 @@ class Machine:
         if self.after_build and (made := self.after_build(target, self.file)) is not None:
             self.stack[-1] = made
 
-    def add_items(self, items: list[Any]) -> None:
-        """Add to the container on top of the stack."""
+    def add_items(self, items: list[Any], *, pairs: bool = False) -> None:
+        """Add to the container on top of the stack; ``pairs`` for keys and values in turn."""
+        check_handed(self, items)
         target = self.top()
         if isinstance(target, Group):
             target.add(items)
             self.stream.heaviest = max(self.stream.heaviest, target.weight)
+        elif isinstance(target, Call) and pairs:
+            target.items = target.items or Group("dict", [])
+            target.items.add(items)
+        elif isinstance(target, Raw):
+            odd(self, "bytes that are changed while loading, unseen by the scan")
         elif isinstance(target, Global):
             self.alarm("MW-PKL-005", Level.HIGH, f"the items of {target.full} itself are changed")

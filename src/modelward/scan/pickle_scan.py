@@ -44,6 +44,12 @@ def read(scanner: Scanner, item: Item) -> None:
                 break
         if arrays.skipped:
             _as_plain_pickle(scanner, item, file, arrays.objects > 0)
+    if item.packages >= {"pathlib", "sklearn"}:
+        # a stacking model calls methods by names out of its state: of a path, write_bytes
+        reason = (
+            "a path in a scikit-learn model, which calls methods of what it holds by their names"
+        )
+        scanner.finding(item, "MW-PKL-004", reason, level=Level.MEDIUM)
 
 
 def report_stream(scanner: Scanner, item: Item, stream: Stream, *, script: bool = False) -> None:
@@ -57,6 +63,7 @@ def report_stream(scanner: Scanner, item: Item, stream: Stream, *, script: bool 
             unpickler reads it.
     """
     worst: Level | None = None
+    item.packages |= {module.partition(".")[0] for module, _ in stream.globals}
     for key, found in stream.globals.items():
         if found.level is None or (script and found.module.startswith("__torch__")):
             continue
@@ -80,7 +87,7 @@ def report_stream(scanner: Scanner, item: Item, stream: Stream, *, script: bool 
             item, "MW-PKL-009", "a value that repeats itself more than ten million times"
         )
     for persistent in stream.persistent:
-        if not _is_storage(persistent) and not script:
+        if not _is_storage(persistent) and not persistent.module and not script:
             scanner.finding(item, "MW-PKL-007", "a persistent id that is no tensor storage",
                             where="PERSID")  # fmt: skip
     _nested(scanner, item, stream)
@@ -105,7 +112,9 @@ def _nested(scanner: Scanner, item: Item, stream: Stream) -> None:
             blob = item.blob.window(raw.offset, raw.size)
         else:
             blob = Blob.of_bytes(raw)
-        scanner.scan(f"{item.path}!torch.load@{number}", blob, item.depth + 1)
+        # torch.load takes for a pickle what is no zip archive, whatever else it looks like
+        role = None if blob.read(0, 4) == b"PK\x03\x04" else "pickle"
+        scanner.scan(f"{item.path}!torch.load@{number}", blob, item.depth + 1, role)
     if max(len(stream.raw), len(stream.encoded)) > MAX_RAW:
         item.errors.append(f"more than {MAX_RAW} byte strings; the others were not looked into")
     for raw in stream.raw:

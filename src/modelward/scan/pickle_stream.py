@@ -58,6 +58,8 @@ class Stream:
     """Bytes that are given to torch.load."""
     encoded: list[bytes] = field(default_factory=list)
     """Byte strings that protocols 0 to 2 write as text."""
+    methods: list[Any] = field(default_factory=list)
+    """Lists of methods that a stacking model will call by name, as they are at the end."""
     persistent: list[Persistent] = field(default_factory=list)
     value: Any = None
     broken: str | None = None

@@ -9,6 +9,10 @@ __all__ = ["MARK", "NUMBER", "TEXT", "Call", "Global", "Group", "Persistent", "R
 _KEPT = 4096
 """Items of one container that are kept; more are only counted."""
 _HEAVY = 10**15
+_MOST_RISKY = 10
+_METHODS = frozenset({"append", "extend", "add", "__setitem__"})
+"""What the unpickler itself calls on an object."""
+_HARMLESS = frozenset({"__module__", "__doc__", "__annotations__", "__torch_dispatch__"})
 
 
 class _Sign:
@@ -50,13 +54,19 @@ class Raw:
 
 
 class Group:
-    """A list, tuple, set or dict; a dict's items are its keys and values in turn."""
+    """A list, tuple, set or dict; a dict's items are its keys and values in turn.
 
-    __slots__ = ("items", "kind", "weight")
+    Attributes:
+        risky: Keys of a dict that would take the place of a method where it becomes a state; noted
+            as they are added, because only so many items are kept.
+    """
+
+    __slots__ = ("items", "kind", "risky", "weight")
 
     def __init__(self, kind: str, items: list[Any]) -> None:
         self.kind = kind
         self.items: list[Any] = []
+        self.risky: list[str] = []
         self.weight = 1
         self.add(items)
 
@@ -64,6 +74,8 @@ class Group:
         """Append items."""
         self.items += items[: max(0, _KEPT - len(self.items))]
         self.weight = min(_HEAVY, self.weight + sum(map(weight, items)))
+        if self.kind == "dict" and len(self.risky) < _MOST_RISKY:
+            self.risky += filter(_takes_place, items[::2])
 
     def table(self) -> dict[str, Any] | None:
         """A dict with texts as keys, the last of equal ones winning; None where it is no such."""
@@ -78,11 +90,13 @@ class Group:
 class Call:
     """The result of calling or making something, with the state that BUILD gave it."""
 
-    __slots__ = ("args", "function", "offset", "state", "weight")
+    __slots__ = ("args", "function", "items", "offset", "state", "weight")
 
     def __init__(self, function: Any, args: Any, offset: int) -> None:
         self.function, self.args, self.offset = function, args, offset
         self.state: Any = None
+        self.items: Group | None = None
+        """Keys and values that were set on it, as on an OrderedDict."""
         self.weight = min(_HEAVY, 1 + weight(function) + weight(args))
 
     def made_by(self, *names: str) -> bool:
@@ -97,6 +111,19 @@ class Persistent:
 
     def __init__(self, key: Any) -> None:
         self.key = key
+
+    @property
+    def module(self) -> Global | None:
+        """The class in PyTorch's old ("module", class, file, source); None: another id."""
+        items = self.key.items if isinstance(self.key, Group) else []
+        found = len(items) == 4 and items[0] == "module" and isinstance(items[1], Global)
+        return items[1] if found else None
+
+
+def _takes_place(key: Any) -> bool:
+    """Whether an attribute of this name changes what an object does."""
+    special = isinstance(key, str) and key.startswith("__") and key.endswith("__")
+    return (special or (isinstance(key, str) and key in _METHODS)) and key not in _HARMLESS
 
 
 def weight(value: Any) -> int:

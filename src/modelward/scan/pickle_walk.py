@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import IO, Any
 
 from modelward.scan.limits import Budget, LimitReachedError
+from modelward.scan.pickle_checks import check_arguments, check_handed, check_methods
 from modelward.scan.pickle_machine import AfterBuild, Machine
 from modelward.scan.pickle_stream import BrokenPickleError, Stream
 from modelward.scan.pickle_values import MARK, NUMBER, Global, Group, Persistent
@@ -67,6 +68,10 @@ def _step(machine: Machine) -> bool:
         raise LimitReachedError("more values on the pickle's stack than the scan holds")
     if name == "STOP":
         machine.stream.value = machine.pop()
+        check_methods(machine)
+        if machine.file.tell() < machine.frame_end:
+            # readers differ in where the next pickle of the file begins: here, or behind the frame
+            machine.alarm("MW-PKL-008", Level.HIGH, "a pickle that ends in the middle of a frame")
         return False
     argument = machine.arguments.read(opcode.arg) if opcode.arg else None
     handler = _HANDLERS.get(name)
@@ -114,13 +119,16 @@ def _stack_global(machine: Machine, _: Any) -> None:
 def _inst(machine: Machine, names: tuple[str, str]) -> None:
     machine.name(*names)  # first, as Python's own unpickler does
     function = machine.pop()
-    machine.call(function, Group("tuple", machine.since_mark()))
+    items = machine.since_mark()
+    check_handed(machine, items)
+    machine.call(function, Group("tuple", items))
 
 
 def _obj(machine: Machine, _: Any) -> None:
     items = machine.since_mark()
     if not items:
         raise BrokenPickleError("OBJ without a class")
+    check_handed(machine, items[1:])
     machine.call(items[0], Group("tuple", items[1:]))
 
 
@@ -136,13 +144,14 @@ def _newobj(machine: Machine, _: Any) -> None:
 
 def _newobj_ex(machine: Machine, _: Any) -> None:
     keywords, args, kind = machine.pop(), machine.pop(), machine.pop()
+    check_arguments(machine, args)
     machine.call(kind, Group("tuple", [args, keywords]), new=True)
 
 
 def _persid(machine: Machine, key: Any) -> None:
     found = Persistent(machine.pop() if key is None else key)
     machine.stream.persistent.append(found)
-    machine.push(found)
+    machine.push(found.module if found.module else found)
 
 
 def _extension(machine: Machine, code: int) -> None:
@@ -153,7 +162,7 @@ def _extension(machine: Machine, code: int) -> None:
 
 def _set_item(machine: Machine, _: Any) -> None:
     value, key = machine.pop(), machine.pop()
-    machine.add_items([key, value])
+    machine.add_items([key, value], pairs=True)
 
 
 _HANDLERS: dict[str, Callable[[Machine, Any], None]] = {
@@ -181,7 +190,7 @@ _HANDLERS: dict[str, Callable[[Machine, Any], None]] = {
     "APPENDS": lambda machine, _: machine.add_items(machine.since_mark()),
     "ADDITEMS": lambda machine, _: machine.add_items(machine.since_mark()),
     "SETITEM": _set_item,
-    "SETITEMS": lambda machine, _: machine.add_items(machine.since_mark()),
+    "SETITEMS": lambda machine, _: machine.add_items(machine.since_mark(), pairs=True),
     "PERSID": _persid,
     "BINPERSID": _persid,
     "EXT1": _extension,

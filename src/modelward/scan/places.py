@@ -37,6 +37,9 @@ def roles(names: Iterable[str]) -> dict[str, str]:
 def _role(folder: str, rest: str, known: set[str]) -> str | None:
     """Role of a file by what lies in one of the folders above it."""
     base = f"{folder}/" if folder else ""
+    shard = re.fullmatch(r"(.+)\.data-\d{5}-of-\d{5}", rest)
+    if shard and f"{base}{shard[1]}.index" in known:
+        return "tensor"
     if re.fullmatch(r"(data|constants)/\d+", rest) and f"{base}data.pkl" in known:
         return "tensor"
     if f"{base}constants.pkl" in known:
@@ -44,11 +47,8 @@ def _role(folder: str, rest: str, known: set[str]) -> str | None:
             return "torchscript"
         if rest.endswith((".pkl", ".debug_pkl")):
             return "torchscript_pickle"
-    if f"{base}saved_model.pb" in known:
-        if rest == "fingerprint.pb":
-            return "protobuf"
-        if rest.startswith("variables/variables.data-"):
-            return "tensor" if f"{base}variables/variables.index" in known else None
+    if f"{base}saved_model.pb" in known and rest == "fingerprint.pb":
+        return "protobuf"
     return None
 
 

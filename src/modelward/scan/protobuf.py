@@ -9,7 +9,7 @@ from typing import NamedTuple
 from modelward.scan.blob import Blob
 from modelward.scan.limits import Budget, UnreadableError
 
-__all__ = ["Field", "Message", "top_level_fields"]
+__all__ = ["BYTES", "FIXED32", "VARINT", "Field", "Message", "top_level_fields"]
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
@@ -42,13 +42,19 @@ class Message:
         # small messages are read at once, large ones only where a field starts
         self._content = blob.read(offset, size) if size <= 2**16 else None
 
-    def fields(self) -> Iterator[Field]:
+    def fields(self, *once: int) -> Iterator[Field]:
         """The fields in order.
 
+        Args:
+            once: Numbers of fields that hold one value. Where one comes twice, readers merge the
+                two, so that neither is the whole of it; no honest program writes that.
+
         Raises:
-            UnreadableError: Bytes that are no protobuf message, or a message that is cut off.
+            UnreadableError: Bytes that are no protobuf message, a message that is cut off, or a
+                field that comes twice.
         """
         at, end = 0, self.size
+        seen: set[int] = set()
         while at < end:
             self._budget.spend("nodes")
             key, at = self._varint(at)
@@ -69,6 +75,10 @@ class Message:
                 raise self._broken(at)
             if at > end:
                 raise self._broken(at)
+            if number in once:
+                if number in seen:
+                    raise UnreadableError(f"field {number} twice at byte {self.offset + start}")
+                seen.add(number)
             yield Field(number, wire, value, self.offset + start)
 
     def child(self, field: Field) -> "Message":
@@ -82,7 +92,13 @@ class Message:
         return self.data(field, limit).decode("utf-8", "replace")
 
     def data(self, field: Field, limit: int = 4096) -> bytes:
-        """The bytes in a field of wire type 2, cut at ``limit``."""
+        """The bytes in a field of wire type 2, cut at ``limit``.
+
+        Raises:
+            UnreadableError: A number stands there, which other readers leave out.
+        """
+        if field.wire != BYTES:
+            raise self._broken(field.offset - self.offset)
         return self.blob.read(field.offset, min(field.value, limit))
 
     def _read(self, at: int, size: int) -> bytes:

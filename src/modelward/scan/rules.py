@@ -32,7 +32,7 @@ RULES: dict[str, Rule] = {
     "MW-PKL-006": Rule(Level.HIGH, "A pickle uses the extension registry", _PICKLE),
     "MW-PKL-007": Rule(Level.MEDIUM, "A pickle refers to an object outside itself", _PICKLE),
     "MW-PKL-008": Rule(
-        Level.HIGH, "An array in a pickle that two readers read differently",
+        Level.HIGH, "A pickle that readers read differently, or an array that lies about itself",
         (*_PICKLE, "CWE-436"),
     ),
     "MW-PKL-009": Rule(Level.MEDIUM, "A pickle that fills memory", ("CWE-409", "OWASP-ML06")),

@@ -7,7 +7,6 @@ saved_model.proto, meta_graph.proto, saved_object_graph.proto and tensorflow/cor
 
 import json
 import re
-from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 
@@ -15,6 +14,7 @@ from modelward.scan.keras_scan import scan_config
 from modelward.scan.limits import UnreadableError
 from modelward.scan.places import bad_name
 from modelward.scan.protobuf import BYTES, Field, Message
+from modelward.scan.saved_paths import Graph, written_paths
 from modelward.scan.scanner import Item, Scanner
 
 __all__ = ["read"]
@@ -25,20 +25,12 @@ _DANGEROUS = re.compile(
     r"|(Read|Write)File|MatchingFiles|Remote\w*|_?(Host)?(Send|Recv)|Print|FileSystem\w*|ImportEvent"
     r"|(Experimental)?(TextLine|TFRecord|FixedLengthRecord|Sql|LMDB|CSV|MatchingFiles|Save|Load)"
     r"Dataset\w*|DatasetToTFRecord|(Save|Restore)(Slices?)?|LoadAndRemapMatrix|Debug\w*|DumpTensor"
+    r"|GenerateVocabRemapping"
     r"|(De|En)codeProto\w*|ImmutableConst|SaveDataset\w*|\w*Snapshot\w*|_XlaHostCompute\w*"
 )
-_CHECKPOINT = {"SaveV2": 0, "RestoreV2": 0, "MergeV2Checkpoints": 1}
-"""Which input of a checkpoint op is the path."""
+_STREAMS = frozenset({"stdout", "stderr", "log(info)", "log(warning)", "log(error)"})
+"""Where PrintV2 may write to; anything else is a file."""
 _TABLES = frozenset({"InitializeTableFromTextFile", "InitializeTableFromTextFileV2"})
-
-
-@dataclass
-class _Graph:
-    """Nodes of one graph or function, as far as a path can be followed through them."""
-
-    place: str
-    operators: dict[str, str] = field(default_factory=dict)
-    inputs: dict[str, list[str]] = field(default_factory=dict)
 
 
 @cache
@@ -61,7 +53,7 @@ def read(scanner: Scanner, item: Item) -> None:
 
 
 def _meta_graph(scanner: Scanner, item: Item, meta: Message) -> None:
-    for one in meta.fields():
+    for one in meta.fields(2, 7):
         if one.number == 2:
             _graph(scanner, item, meta.child(one))
         elif one.number == 6:
@@ -72,64 +64,79 @@ def _meta_graph(scanner: Scanner, item: Item, meta: Message) -> None:
 
 def _graph(scanner: Scanner, item: Item, graph: Message) -> None:
     functions: set[str] = set()
-    graphs = [_Graph("graph")]
-    for one in graph.fields():
+    graphs = [Graph("graph", graph)]
+    for one in graph.fields(2):
         if one.number == 1:
-            _node(scanner, item, graph.child(one), graphs[0])
+            _node(graph.child(one), graphs[0])
         elif one.number == 2:
             library = graph.child(one)
             for inner in library.fields():
                 if inner.number == 1:
-                    found = _function(scanner, item, library.child(inner))
-                    functions.add(found.place.removeprefix("function "))
+                    found = _function(library.child(inner))
+                    functions.add(found.name)
                     graphs.append(found)
     for found in graphs:
         _judge(scanner, item, found, functions)
+    for place, name, operator in written_paths(graphs, scanner.budget):
+        reason = f"{operator} with a path that is written into the graph"
+        scanner.finding(item, "MW-TF-003", reason, where=f"{place}, node {name}")
 
 
-def _function(scanner: Scanner, item: Item, function: Message) -> _Graph:
-    found = _Graph("function ?")
-    for one in function.fields():
+def _function(function: Message) -> Graph:
+    found = Graph("function ?", function)
+    for one in function.fields(1):
         if one.number == 1:
             signature = function.child(one)
-            for inner in signature.fields():
+            for inner in signature.fields(1):
                 if inner.number == 1:
                     found.place = f"function {signature.text(inner)}"
+                elif inner.number == 2:
+                    _argument(signature.child(inner), found)
         elif one.number == 3:
-            _node(scanner, item, function.child(one), found)
+            _node(function.child(one), found)
     return found
 
 
-def _node(scanner: Scanner, item: Item, node: Message, graph: _Graph) -> None:
+def _argument(argument: Message, function: Graph) -> None:
+    name = ""
+    for one in argument.fields(1):
+        if one.number == 1:
+            name = argument.text(one)
+        elif one.number in (5, 6):
+            function.lists = True
+    function.arguments.append(name)
+
+
+def _node(node: Message, graph: Graph) -> None:
     name = operator = ""
     inputs: list[str] = []
-    for one in node.fields():
+    entries: list[Field] = []
+    for one in node.fields(1, 2):
         if one.number == 1:
             name = node.text(one)
         elif one.number == 2:
             operator = node.text(one)
         elif one.number == 3:
             inputs.append(node.text(one))
-        elif one.number == 5 and operator == "PrintV2":
-            _print(scanner, item, node.child(one), f"{graph.place}, node {name}")
+        elif one.number == 5:
+            entries.append(one)
+    if name in graph.operators:
+        name = f"{name} ({len(graph.operators)})"  # TensorFlow refuses it; all are judged
     graph.operators[name] = operator
     graph.inputs[name] = [text for text in inputs if not text.startswith("^")]
+    graph.entries[name] = entries
 
 
-def _print(scanner: Scanner, item: Item, entry: Message, where: str) -> None:
+def _print(scanner: Scanner, item: Item, graph: Graph, name: str) -> None:
     """PrintV2 writes to the address in its attribute ``output_stream``."""
-    key, stream = "", ""
-    for one in entry.fields():
-        if one.number == 1:
-            key = entry.text(one)
-        elif one.number == 2:
-            value = entry.child(one)
-            stream = "".join(value.text(x) for x in value.fields() if x.number == 2)
-    if key == "output_stream" and stream not in ("stdout", "stderr") and "log(" not in stream:
-        scanner.finding(item, "MW-TF-001", f"PrintV2 writes to {stream!r:.100}", where=where)
+    where = f"{graph.place}, node {name}"
+    for key, value in graph.attributes(name):
+        stream = "".join(value.text(one) for one in value.fields() if one.number == 2)
+        if key == "output_stream" and stream not in _STREAMS:
+            scanner.finding(item, "MW-TF-001", f"PrintV2 writes to {stream!r:.100}", where=where)
 
 
-def _judge(scanner: Scanner, item: Item, graph: _Graph, functions: set[str]) -> None:
+def _judge(scanner: Scanner, item: Item, graph: Graph, functions: set[str]) -> None:
     for name, operator in graph.operators.items():
         where = f"{graph.place}, node {name}"
         if _DANGEROUS.fullmatch(operator):
@@ -137,33 +144,12 @@ def _judge(scanner: Scanner, item: Item, graph: _Graph, functions: set[str]) -> 
             scanner.finding(item, "MW-TF-001", reason, where=where)
         elif operator in _TABLES:
             scanner.finding(item, "MW-TF-005", f"op {operator!r} reads a file", where=where)
-        elif operator not in _allowed() and operator not in functions and operator != "PrintV2":
+        elif operator == "PrintV2":
+            _print(scanner, item, graph, name)
+        elif operator not in _allowed() and operator not in functions:
             scanner.finding(
                 item, "MW-TF-002", f"op {operator!r:.60}, which is not known", where=where
             )
-        if operator in _CHECKPOINT and _is_literal(graph, name, _CHECKPOINT[operator]):
-            reason = f"{operator} with a path that is written into the graph"
-            scanner.finding(item, "MW-TF-003", reason, where=where)
-
-
-def _is_literal(graph: _Graph, name: str, index: int) -> bool:
-    """Whether an input comes from constants alone, not from what the loader feeds in."""
-    inputs = graph.inputs.get(name, [])
-    if index >= len(inputs):
-        return False
-    pending, seen = [inputs[index]], set()
-    while pending:
-        source = pending.pop().partition(":")[0]
-        if source in seen:
-            continue
-        seen.add(source)
-        operator = graph.operators.get(source)
-        if operator is None or operator.startswith("Placeholder") or operator == "VarHandleOp":
-            return False
-        pending += graph.inputs[source]
-        if len(seen) > 10_000:
-            return True
-    return True
 
 
 def _asset(scanner: Scanner, item: Item, asset: Message) -> None:
@@ -177,10 +163,10 @@ def _objects(scanner: Scanner, item: Item, graph: Message) -> None:
     for one in graph.fields():
         if one.number == 1:
             node = graph.child(one)
-            for inner in node.fields():
+            for inner in node.fields(4):
                 if inner.number == 4 and inner.wire == BYTES:
                     user = node.child(inner)
-                    parts = {x.number: x for x in user.fields() if x.wire == BYTES}
+                    parts = {x.number: x for x in user.fields(1, 3) if x.wire == BYTES}
                     _layer(scanner, item, user, parts.get(1), parts.get(3))
 
 
@@ -188,7 +174,7 @@ def _keras_metadata(scanner: Scanner, item: Item, message: Message) -> None:
     for one in message.fields():
         if one.number == 1:
             node = message.child(one)
-            parts = {x.number: x for x in node.fields() if x.wire == BYTES}
+            parts = {x.number: x for x in node.fields(4, 5) if x.wire == BYTES}
             _layer(scanner, item, node, parts.get(4), parts.get(5))
 
 

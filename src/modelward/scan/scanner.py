@@ -3,6 +3,7 @@
 import importlib
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -13,10 +14,10 @@ from modelward.data import is_litter
 from modelward.domain import InvalidInputError
 from modelward.scan.blob import Blob
 from modelward.scan.limits import Budget, Limits, UnreadableError
-from modelward.scan.lookalike import is_pickle_text, names_that_do_harm
+from modelward.scan.lookalike import as_pickle, is_pickle_text
 from modelward.scan.report import Finding, Level, Outcome, Part, ScanReport, printable
 from modelward.scan.rules import RULES
-from modelward.scan.sniff import is_zip_tail, sniff
+from modelward.scan.sniff import ends_as_zip, sniff
 
 __all__ = ["Item", "Scanner", "scan_path"]
 
@@ -32,7 +33,9 @@ _READERS = {
     "keras_metadata": "savedmodel", "safetensors": "safetensors_scan", "gguf": "gguf",
     "tensor": "tensors",
 }  # fmt: skip
-_PASSED = frozenset({"empty", "image", "xgboost_ubj", "tf_checkpoint_index", "protobuf"})
+_PASSED = frozenset(
+    {"empty", "image", "xgboost_ubj", "tf_checkpoint_index", "protobuf", "sentencepiece"}
+)
 _UNREADABLE = {
     "pbtxt": "graphs in text form are not read; save them in binary form",
     "7z": "7z archives are not read; unpack it and scan the files",
@@ -53,8 +56,10 @@ _EXPECTED = {
     ".txt": {"text", "json", "empty"}, ".md": {"text", "empty"},
     ".yaml": {"yaml", "text", "json", "empty"}, ".yml": {"yaml", "text", "json", "empty"},
     ".py": {"source", "empty"}, ".pyc": {"pyc"}, ".tflite": {"tflite"}, ".png": {"image"},
-    ".jpg": {"image"}, ".jpeg": {"image"}, ".index": {"tf_checkpoint_index"},
+    ".jpg": {"image"}, ".jpeg": {"image"}, ".gif": {"image"}, ".bmp": {"image"},
+    ".webp": {"image"}, ".index": {"tf_checkpoint_index"},
 }  # fmt: skip
+_TEXTS = frozenset({".json", ".yaml", ".yml", ".csv", ".txt", ".md", ".py", ".index"})
 _BY_NAME = {"saved_model.pb": "savedmodel", "keras_metadata.pb": "keras_metadata"}
 _DANGEROUS = _PICKLES | {"pyc", "native", "source", "savedmodel", "npy"}
 
@@ -71,6 +76,8 @@ class Item:
     format: str = "unknown"
     errors: list[str] = field(default_factory=list)
     skips: list[str] = field(default_factory=list)
+    packages: set[str] = field(default_factory=set)
+    """First parts of the module names in a pickle, all of its streams together."""
 
     def __post_init__(self) -> None:
         self.path = printable(self.path)
@@ -82,6 +89,8 @@ class Item:
 
 
 _NOTHING = Blob.of_bytes(b"")
+MAX_FINDINGS = 10_000
+"""Of one severity: a flood of small ones must not wash a grave one away."""
 
 
 class Scanner:
@@ -101,6 +110,7 @@ class Scanner:
         self.notes: list[str] = []
         self.beside: dict[str, Item] = {}
         self.no_opinion = 0
+        self._kept: Counter[Level] = Counter()
 
     def finding(
         self,
@@ -119,8 +129,10 @@ class Scanner:
             rule, level or known.level, item.path, printable(reason[:500]), offset,
             printable(where[:120]) if where else None, (*known.references, *also),
         )  # fmt: skip
-        if len(self.findings) < 10_000:
-            self.findings.setdefault((rule, item.path, reason, where), found)
+        key = (rule, item.path, reason, where)
+        if key not in self.findings and self._kept[found.severity] < MAX_FINDINGS:
+            self._kept[found.severity] += 1
+            self.findings[key] = found
 
     def scan(self, path: str, blob: Blob, depth: int = 0, role: str | None = None) -> Item:
         """Tell one file or member by its content and have it read."""
@@ -159,9 +171,14 @@ class Scanner:
         """Another format may begin with opcodes that pickle.load would execute."""
         if item.format in ("pickle", "torchscript_pickle", "empty", "tensor"):
             return
-        for name in names_that_do_harm(item.blob, self.budget):
+        harm, called = as_pickle(item.blob, self.budget)
+        for name in harm:
             reason = f"read as a pickle, this {item.format} file names {name!r:.100}"
             self.finding(item, "MW-FMT-002", reason, level=Level.CRITICAL)
+        if called and not harm:
+            reason = f"read as a pickle, this {item.format} file calls functions"
+            self.finding(item, "MW-FMT-002", reason)
+            self.scan(f"{item.path}!pickle", item.blob, item.depth + 1, "pickle")
 
     def _read(self, item: Item) -> None:
         if item.format in _UNREADABLE:
@@ -179,10 +196,11 @@ class Scanner:
         expected = _EXPECTED.get(_suffix(item.name))
         if item.role or expected is None or item.format in expected:
             return
-        if item.format == "unknown":
-            if is_litter(item.path.rsplit("!", 1)[-1]):
-                return
-            item.errors.append(f"the content is not what {item.name[-20:]!r} says: damaged?")
+        words = item.format == "text" and _suffix(item.name) not in _TEXTS
+        if words or item.format in ("unknown", "empty"):
+            if not is_litter(item.path.rsplit("!", 1)[-1]):
+                content = "an empty file" if item.format == "empty" else "the content"
+                item.errors.append(f"{content} is not what {item.name[-20:]!r} says: damaged?")
             return
         level = Level.MEDIUM if item.format in _DANGEROUS else Level.LOW
         self.finding(item, "MW-FMT-001", f"the content is {item.format}", level=level)
@@ -191,7 +209,7 @@ class Scanner:
         """A zip archive is found from its end: another format may stand in front of it."""
         if item.format in ("zip", "tensor", "empty"):
             return
-        if is_zip_tail(item.blob) is not None:
+        if ends_as_zip(item.blob):
             self.finding(item, "MW-FMT-002", f"{item.format} in front of a zip archive")
             inner = Item(f"{item.path}!zip", item.blob, item.depth + 1, "zip", "zip")
             self.items.append(inner)
@@ -238,13 +256,14 @@ def _suffix(name: str) -> str:
 def _part(item: Item, found: bool, beside: dict[str, Item]) -> Part:
     if item.path in beside and item.format == "unknown" and not item.errors:
         return Part(item.path, "tensor", Outcome.FINDING if found else Outcome.PASSED)
+    # a finding does not make up for what was not read
     outcome = (
         Outcome.ERROR
         if item.errors
-        else Outcome.FINDING
-        if found
         else Outcome.SKIPPED
         if item.skips
+        else Outcome.FINDING
+        if found
         else Outcome.PASSED
     )
     reasons = tuple(map(printable, (*item.errors, *item.skips)))

@@ -1,6 +1,8 @@
 """fickling's view of a pickle. It can make the answer worse, never better."""
 
+import os
 import re
+from contextlib import redirect_stderr, redirect_stdout
 
 from modelward.scan.pickle_names import judge
 from modelward.scan.pickle_stream import Stream
@@ -35,7 +37,9 @@ def ask_fickling(scanner: Scanner, item: Item, stream: Stream) -> None:
         )
         return
     try:
-        result = check_safety(Pickled.load(item.blob.read(stream.start, size)))
+        # it prints warnings, between the lines of whatever we print ourselves
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+            result = check_safety(Pickled.load(item.blob.read(stream.start, size)))
     except (Exception, RecursionError, MemoryError):
         scanner.no_opinion += 1  # it stumbles over protocol 5 and joblib's arrays
         return

@@ -6,9 +6,10 @@ import zlib
 from pathlib import PurePosixPath
 
 from modelward.scan.blob import Blob
-from modelward.scan.protobuf import top_level_fields
+from modelward.scan.limits import Budget, Limits, UnreadableError
+from modelward.scan.protobuf import BYTES, FIXED32, VARINT, Message, top_level_fields
 
-__all__ = ["PYTHON_MAGIC", "is_zip_tail", "python_of", "sniff"]
+__all__ = ["PYTHON_MAGIC", "ends_as_zip", "is_zip_tail", "python_of", "sniff"]
 
 _HEADS = (
     (b"PK\x03\x04", "zip"),
@@ -31,6 +32,8 @@ _HEADS = (
     (b"\xca\xfe\xba\xbe", "native"),
     (b"\x89PNG\r\n\x1a\n", "image"),
     (b"\xff\xd8\xff", "image"),
+    (b"GIF87a", "image"),
+    (b"GIF89a", "image"),
     (b"{L\x00\x00\x00\x00\x00\x00\x00\x07learner", "xgboost_ubj"),
 )
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -66,7 +69,7 @@ def sniff(blob: Blob, name: str = "") -> str:
 
 def _binary(blob: Blob, head: bytes) -> str | None:
     offset = 0
-    while offset < min(blob.size, 2**24):  # a user block may stand in front of HDF5
+    while offset < blob.size:  # a user block of any size may stand in front of HDF5
         if blob.read(offset, 8) == _HDF5:
             return "hdf5"
         offset = max(512, offset * 2)
@@ -76,6 +79,8 @@ def _binary(blob: Blob, head: bytes) -> str | None:
         return "pyc"
     checks = (
         (head[4:8] == b"TFL3", "tflite"),
+        (head[:4] == b"RIFF" and head[8:12] == b"WEBP", "image"),
+        (head[:2] == b"BM" and head[2:6] == struct.pack("<L", blob.size % 2**32), "image"),
         (head[:2] == b"MZ" and b"\0" in head[:64], "native"),
         (_is_tar(head), "tar"),
         (_is_zlib(blob, head), "zlib"),
@@ -161,9 +166,44 @@ def _protobuf(blob: Blob) -> str | None:
         return "onnx"
     if fields.get(2) == 2 and fields.get(1) == 0 and set(fields) <= {1, 2}:
         return "savedmodel"
-    if fields.get(1) == 2 and set(fields) <= {1, 2, 3, 4}:
-        return "graphdef"
+    if fields.get(1) == 2 and set(fields) <= {1, 2, 3, 4, 5}:
+        if _is_piece(blob):
+            return "sentencepiece"
+        return "graphdef" if 5 not in fields else None
     return None
+
+
+def _is_piece(blob: Blob) -> bool:
+    """Whether the first entry is a piece of text with its score, where TensorFlow has a node.
+
+    A node without an operator makes TensorFlow refuse the whole graph.
+    """
+    message = Message(blob, 0, blob.size, Budget(Limits(nodes=1000)))
+    wires = {1: BYTES, 2: FIXED32, 3: VARINT}
+    try:
+        field = next(field for field in message.fields() if field.number == 1)
+        found = [(inner.number, inner.wire) for inner in message.child(field).fields()]
+    except (StopIteration, UnreadableError):
+        return False
+    return (2, FIXED32) in found and all(wires.get(number) == wire for number, wire in found)
+
+
+def ends_as_zip(blob: Blob) -> bool:
+    """Whether a reader that goes by the end of a file finds a zip archive, bytes behind it or not.
+
+    zipfile takes the last end record among the last 64 KiB and does not ask what follows it.
+    """
+    size = min(blob.size, 22 + 0xFFFF)
+    tail = blob.read(blob.size - size, size)
+    at = tail.rfind(b"PK\x05\x06")
+    if at < 0 or at + 22 > size:
+        return False
+    length, offset = struct.unpack_from("<2L", tail, at + 12)
+    at += blob.size - size
+    places = {at - length, offset, at - 76 - length}  # the last before a zip64 record
+    return is_zip_tail(blob) is not None or any(
+        blob.read(place, 4) == b"PK\x01\x02" for place in places
+    )
 
 
 def is_zip_tail(blob: Blob) -> int | None:

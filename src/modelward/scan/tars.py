@@ -41,5 +41,5 @@ def read(scanner: Scanner, item: Item) -> None:
             )
         end = archive.offset
     rest = item.blob.window(end, item.blob.size - end)
-    if rest.read(0, 2**20).strip(b"\0"):
+    if any(chunk.strip(b"\0") for chunk in rest.chunks()):
         item.errors.append(f"bytes behind the end of the tar archive, at byte {end}")

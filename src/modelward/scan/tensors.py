@@ -4,7 +4,7 @@ from modelward.scan.blob import Blob
 from modelward.scan.pickle_walk import walk
 from modelward.scan.report import Level
 from modelward.scan.scanner import Item, Scanner
-from modelward.scan.sniff import is_zip_tail
+from modelward.scan.sniff import ends_as_zip
 
 __all__ = ["look_inside", "read"]
 
@@ -30,9 +30,7 @@ def look_inside(scanner: Scanner, item: Item, blob: Blob, path: str) -> None:
     if blob.size < 4:
         return
     head = blob.read(0, 16)
-    packed = head.startswith(_PACKED) or (
-        head.startswith(b"PK\x03\x04") and is_zip_tail(blob) is not None
-    )
+    packed = head.startswith(_PACKED) or (head.startswith(b"PK\x03\x04") and ends_as_zip(blob))
     if packed or (head[:1] == b"x" and head[1:2] in b"\x01\x5e\x9c\xda" and _unpacks(blob)):
         scanner.scan(path, blob, item.depth + 1)
     elif head.startswith(_BINARY) or (

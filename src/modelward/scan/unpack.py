@@ -94,8 +94,9 @@ def unpack(scanner: Scanner, raw: Blob, kind: str) -> tuple[IO[bytes], int, str 
             left = chunk
             while left:
                 if engine.eof:
-                    if not left.strip(b"\0"):
-                        break  # padding
+                    left = left.lstrip(b"\0")  # padding, which gzip allows between streams, too
+                    if not left:
+                        break
                     engine = _ENGINES[kind]()
                 for piece in _pieces(engine, left):
                     out.write(piece)

@@ -71,10 +71,15 @@ def _between(scanner: Scanner, item: Item, start: int, end: int) -> None:
     if end - start <= 24:  # a data descriptor
         return
     gap = item.blob.window(start, end - start)
-    hidden = gap.read(0, 2**20)
-    if not hidden.strip(b"\0"):
+    last, blank, headed = b"", True, False
+    for chunk in gap.chunks():
+        scanner.budget.tick()
+        blank = blank and not chunk.strip(b"\0")
+        headed = headed or b"PK\x03\x04" in last + chunk
+        last = chunk[-3:]
+    if blank:
         return
-    if b"PK\x03\x04" in hidden:
+    if headed:
         _contradiction(scanner, item, f"a member at byte {start} that the directory does not name")
     elif start == 0:
         scanner.finding(item, "MW-FMT-002", f"{end} bytes in front of a zip archive")
@@ -92,19 +97,15 @@ def _directory(scanner: Scanner, item: Item) -> tuple[list[Member], int]:
             raise UnreadableError("the zip archive is cut off: it has no directory")
         at += max(0, blob.size - 2**17)
         _contradiction(scanner, item, f"{blob.size - at - 22} bytes behind the end of the archive")
+    _check_comment(scanner, item, at)
     _, disk, first_disk, here, count, size, offset, _ = _END.unpack(blob.read(at, 22))
     end = at
     if blob.read(at - 20, 4) == b"PK\x06\x07":
-        where = struct.unpack("<Q", blob.read(at - 12, 8))[0]
-        record = blob.read(where, 56)
-        if record[:4] != b"PK\x06\x06" or len(record) < 56:
-            raise UnreadableError("a broken zip64 record")
-        wide = struct.unpack("<4Q", record[24:56])
-        for narrow, found in ((count, wide[1]), (size, wide[2]), (offset, wide[3])):
+        end, here, *wide = _wide_end(scanner, item, at - 20)
+        for narrow, found in zip((count, size, offset), wide, strict=True):
             if narrow not in (found, 0xFFFF, 0xFFFFFFFF):
                 _contradiction(scanner, item, "two end records that name different directories")
-        here, count, size, offset = wide
-        end = where
+        count, size, offset = wide
     if disk or first_disk or here != count:
         raise UnreadableError("one part of a zip that spans several files")
     if size > _MAX_DIRECTORY or count > scanner.limits.files:
@@ -113,6 +114,27 @@ def _directory(scanner: Scanner, item: Item) -> tuple[list[Member], int]:
     if start != offset:
         _contradiction(scanner, item, f"a directory at byte {start} that is said to be at {offset}")
     return _members(scanner, item, blob.read(start, size), count, start - offset), start
+
+
+def _wide_end(scanner: Scanner, item: Item, locator: int) -> tuple[int, int, int, int, int]:
+    """The zip64 end record: its place, members here, and members, size and place in all."""
+    where = struct.unpack("<Q", item.blob.read(locator + 8, 8))[0]
+    record = item.blob.read(where, 56)
+    if record[:4] != b"PK\x06\x06" or len(record) < 56:
+        raise UnreadableError("a broken zip64 record")
+    if where + 12 + int.from_bytes(record[4:12], "little") != locator:
+        # some readers follow the address, others take what stands before the locator
+        _contradiction(scanner, item, "a zip64 record that is not where readers look for it")
+    here, count, size, offset = struct.unpack("<4Q", record[24:56])
+    return where, here, count, size, offset
+
+
+def _check_comment(scanner: Scanner, item: Item, end: int) -> None:
+    """The comment behind the end record may hold another end record, which zipfile goes by."""
+    comment = item.blob.window(end + _END.size, item.blob.size)
+    if comment.size and b"PK\x05\x06" in comment.read(0, comment.size):
+        _contradiction(scanner, item, "a second end record in the archive's comment")
+        scanner.scan(f"{item.path}!comment", comment, item.depth + 1)
 
 
 def _members(scanner: Scanner, item: Item, content: bytes, count: int, shift: int) -> list[Member]:
@@ -128,6 +150,10 @@ def _members(scanner: Scanner, item: Item, content: bytes, count: int, shift: in
         extra = content[at + name_size : at + name_size + extra_size]
         at += name_size + extra_size + comment_size
         sizes = _wide(extra, (fields[9], fields[8], fields[16]))
+        other = _unicode_name(extra)
+        if other is not None and (bad_name(other) or (raw.isascii() and other != _text(raw))):
+            reason = f"the member {_text(raw)!r} has a second name {other!r:.100}"
+            _contradiction(scanner, item, reason)
         if len(members) >= scanner.limits.files:
             raise UnreadableError(f"more than {len(members)} members")
         members.append(
@@ -146,6 +172,17 @@ def _text(raw: bytes) -> str:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
         return raw.decode("cp437")
+
+
+def _unicode_name(extra: bytes) -> str | None:
+    """The name in the field for Unicode paths, which newer readers prefer; None: no such field."""
+    at = 0
+    while at + 4 <= len(extra):
+        kind, length = struct.unpack_from("<2H", extra, at)
+        if kind == 0x7075 and length > 5:
+            return extra[at + 9 : at + 4 + length].decode("utf-8", "replace")
+        at += 4 + length
+    return None
 
 
 def _wide(extra: bytes, values: tuple[int, int, int]) -> tuple[int, int, int]:

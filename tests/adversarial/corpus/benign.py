@@ -11,6 +11,7 @@ import zipfile
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from functools import cache, partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ def fitted(name: str) -> Any:
         HistGradientBoostingClassifier,
         IsolationForest,
         RandomForestClassifier,
+        StackingClassifier,
     )
     from sklearn.gaussian_process import GaussianProcessClassifier
     from sklearn.linear_model import LogisticRegression, SGDClassifier
@@ -58,7 +60,9 @@ def fitted(name: str) -> Any:
         "sgd": SGDClassifier(),
         "mlp": MLPClassifier((4,), max_iter=5),
         "neighbours": KNeighborsClassifier(algorithm="kd_tree"),
+        "manhattan": KNeighborsClassifier(algorithm="ball_tree", metric="manhattan"),
         "bayes": GaussianNB(),
+        "stack": StackingClassifier([("a", GaussianNB()), ("b", SVC())], cv=2),
         "process": GaussianProcessClassifier(),
         "clusters": KMeans(2, n_init=1),
         "components": PCA(2),
@@ -80,7 +84,7 @@ def fitted(name: str) -> Any:
 
 ESTIMATORS = (
     "logistic", "forest", "boosting", "histogram", "isolation", "svc", "sgd", "mlp", "neighbours",
-    "bayes", "process", "clusters", "components", "search", "pipeline",
+    "manhattan", "bayes", "process", "clusters", "components", "search", "pipeline", "stack",
 )  # fmt: skip
 
 
@@ -129,7 +133,28 @@ def values() -> Any:
 def sparse() -> Any:
     import scipy.sparse
 
-    return scipy.sparse.csr_matrix(np.eye(3))
+    return [
+        getattr(scipy.sparse, f"{kind}_{what}")(np.eye(3))
+        for kind in ("bsr", "coo", "csc", "csr", "dia", "dok", "lil")
+        for what in ("matrix", "array")
+    ]
+
+
+def records() -> Any:
+    kinds: list[Any] = [
+        "f8", "S5", "U5", "V5", "O", "M8[ns]", "m8", "c16", "?", ">i4", "(2,3)f4",
+        [("a", "f4"), ("b", "O")], [("a", "f4"), ("b", "i8", (2,)), ("c", [("d", "U3")])],
+        [("a", "O", (2,))], {"names": ["a"], "formats": ["i4"], "offsets": [4], "itemsize": 12},
+        np.dtype([("a", "u1"), ("b", "f8")], align=True), np.dtype([(("title", "a"), "i4")]),
+    ]  # fmt: skip
+    shapes = [np.zeros(2, kind) for kind in kinds]
+    return [
+        shapes,
+        list(map(np.dtype, kinds)),
+        np.rec.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")]),
+        np.number,
+        np.integer,
+    ]
 
 
 class Small(torch.nn.Module):
@@ -148,6 +173,10 @@ def torch_file(what: str, folder: Path) -> Path:
         torch.save(net.state_dict(), file)
     elif what == "whole":
         torch.save(net, file)
+    elif what == "layers":  # a long program text of its members reads as a pickle by chance
+        torch.save([torch.nn.LSTM(3, 4), torch.nn.TransformerEncoderLayer(4, 2)], file)
+    elif what == "whole-legacy":
+        torch.save(net, file, _use_new_zipfile_serialization=False)
     elif what == "legacy":
         torch.save(net.state_dict(), file, _use_new_zipfile_serialization=False)
     elif what == "checkpoint":
@@ -156,7 +185,8 @@ def torch_file(what: str, folder: Path) -> Path:
         optimiser.step()
         torch.save({"net": net.state_dict(), "opt": optimiser.state_dict(), "epoch": 3}, file)
     elif what == "tensors":
-        kinds = (torch.float16, torch.bfloat16, torch.int8, torch.bool, torch.complex64)
+        kinds = (torch.float16, torch.bfloat16, torch.int8, torch.bool, torch.complex64,
+                 torch.float8_e4m3fn, torch.uint16, torch.uint32)  # fmt: skip
         torch.save([torch.ones(3).to(kind) for kind in kinds] + [torch.eye(2).to_sparse()], file)
     else:
         import warnings
@@ -273,11 +303,16 @@ def saved_model(folder: Path) -> Path:
         m.tf_node("shard", "ShardedFilename", "join:output:0", "part"),
         m.tf_node("save", "SaveV2", "shard:filename:0", "part", "part"),
         m.tf_node("merge", "MergeV2Checkpoints", "shard:filename:0", "file_prefix"),
+        arguments=("file_prefix", "weights"),
     )  # fmt: skip
     graph = m.tf_graph(
         m.tf_node("v", "VarHandleOp"), m.tf_node("r", "ReadVariableOp", "v"),
         m.tf_node("x", "Placeholder"), m.tf_node("y", "MatMul", "x", "r"),
-        m.tf_node("call", "StatefulPartitionedCall", "y"), functions=(save,),
+        m.tf_text("default", "model"), m.tf_node("one", "PlaceholderWithDefault", "default"),
+        m.tf_node("two", "PlaceholderWithDefault", "one"),
+        m.tf_node("restore", "RestoreV2", "two", "names", "slices"),
+        m.tf_node("saver_filename", "Placeholder"),
+        m.tf_call("call", "__inference__traced_save_9", "saver_filename", "r"), functions=(save,),
     )  # fmt: skip
     (target / "saved_model.pb").write_bytes(m.saved_model(graph))
     (target / "fingerprint.pb").write_bytes(b"\x08\x96\x01\x10\x01")
@@ -285,6 +320,51 @@ def saved_model(folder: Path) -> Path:
     index = b"\0" * 48 + b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"
     (target / "variables" / "variables.index").write_bytes(index)
     return target
+
+
+def checkpoint(folder: Path) -> Path:
+    """TensorFlow's weights without a graph."""
+    target = folder / "weights"
+    target.mkdir()
+    (target / "c.data-00000-of-00001").write_bytes(np.ones(9).tobytes())
+    (target / "c.index").write_bytes(b"\0" * 48 + b"\x57\xfb\x80\x8b\x24\x75\x47\xdb")
+    return target
+
+
+def boosted(protocol: int, folder: Path) -> Path:
+    """What xgboost pickles: a scikit-learn estimator, and the booster in it."""
+    import xgboost
+
+    x, y = np.random.default_rng(0).random((60, 4)), np.arange(60) % 2
+    model = xgboost.XGBClassifier(n_estimators=2, n_jobs=1).fit(x, y)
+    file = folder / "model.pkl"
+    file.write_bytes(pickle.dumps([model, model.get_booster()], protocol))
+    return file
+
+
+def pieces(folder: Path) -> Path:
+    """A vocabulary as SentencePiece writes it: a protobuf that looks like a graph from afar."""
+    words = b"".join(
+        m.content(1, m.content(1, word) + b"\x15\x00\x00\x80\xbf" + m.integer(3, 1))
+        for word in ("<s>", "and", "or")
+    )
+    file = folder / "tokenizer.model"
+    file.write_bytes(words + m.content(2, m.integer(3, 2)) + m.content(3, m.content(1, "nmt")))
+    return file
+
+
+def pictures(folder: Path) -> Path:
+    """Images and labels, as they are uploaded beside a model; the labels start like a pickle."""
+    from PIL import Image
+
+    with zipfile.ZipFile(folder / "data.zip", "w") as archive:
+        for kind in ("png", "jpeg", "bmp", "gif", "webp"):
+            buffer = io.BytesIO()
+            values = np.random.default_rng(0).integers(0, 255, (8, 8, 3), np.uint8)
+            Image.fromarray(values).save(buffer, kind)
+            archive.writestr(f"a.{kind}", buffer.getvalue())
+        archive.writestr("labels.csv", "(image),label\nc.png,1\n(tR\n")
+    return folder / "data.zip"
 
 
 def mlflow_model(folder: Path) -> Path:
@@ -319,11 +399,14 @@ FILES: dict[str, Builder] = {
     "pickle-arrays": partial(value, arrays, "arrays.pkl"),
     "pickle-values": partial(value, values, "values.pkl"),
     "pickle-tensor": partial(value, lambda: {"w": torch.ones(3), "n": torch.nn.ReLU()}, "t.pkl"),
+    "pickle-records": partial(value, records, "records.pkl"),
     "pickle-sparse": partial(value, sparse, "sparse.pkl"),
     "pickle-bytes": partial(value, lambda: [pickle.dumps([1, 2]), b"\x80\x04 no"], "nested.pkl"),
     **{
         f"torch-{what}": partial(torch_file, what)
-        for what in ("state", "whole", "legacy", "checkpoint", "tensors", "traced")
+        for what in (
+            "state", "whole", "layers", "whole-legacy", "legacy", "checkpoint", "tensors", "traced",
+        )
     },
     **{
         f"keras-{what}{suffix}": partial(keras_file, suffix, what)
@@ -347,10 +430,18 @@ FILES: dict[str, Builder] = {
     "gguf": partial(content, "m.gguf", gguf("{% for m in messages %}{{ m.role }}{% endfor %}")),
     "xgboost": partial(content, "m.json", BOOSTER.encode()),
     "pmml": partial(content, "m.pmml", b'<?xml version="1.0"?><PMML version="4.4"></PMML>'),
+    **(
+        {f"xgboost-pickle-{protocol}": partial(boosted, protocol) for protocol in (2, 5)}
+        if find_spec("xgboost")
+        else {}
+    ),
+    "sentencepiece": pieces,
+    "pictures": pictures,
     "labels": partial(content, "labels.txt", b"cat\ndog\nbird\nimage\nRed\n"),
     "text-gzip": partial(content, "notes.txt.gz", gzip.compress(b"hello")),
     "archive": archive,
     "tarball": tarball,
     "savedmodel": saved_model,
+    "checkpoint": checkpoint,
     "mlflow": mlflow_model,
 }  # fmt: skip

@@ -44,8 +44,23 @@ def tf_node(name: str, operator: str, *inputs: str, attributes: bytes = b"") -> 
     return body + b"".join(content(3, text) for text in inputs) + attributes
 
 
-def tf_function(name: str, *nodes: bytes) -> bytes:
-    return content(1, content(1, name)) + b"".join(content(3, node) for node in nodes)
+def tf_attribute(name: str, value: bytes) -> bytes:
+    return content(5, content(1, name) + content(2, value))
+
+
+def tf_text(name: str, value: str) -> bytes:
+    """A constant."""
+    return tf_node(name, "Const", attributes=tf_attribute("value", content(8, content(8, value))))
+
+
+def tf_call(name: str, function: str, *inputs: str) -> bytes:
+    called = tf_attribute("f", content(10, content(1, function)))
+    return tf_node(name, "StatefulPartitionedCall", *inputs, attributes=called)
+
+
+def tf_function(name: str, *nodes: bytes, arguments: tuple[str, ...] = ()) -> bytes:
+    signature = content(1, name) + b"".join(content(2, content(1, one)) for one in arguments)
+    return content(1, signature) + b"".join(content(3, node) for node in nodes)
 
 
 def tf_graph(*nodes: bytes, functions: tuple[bytes, ...] = ()) -> bytes:
