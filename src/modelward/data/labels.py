@@ -210,6 +210,7 @@ def _label(where: str, text: str, classes: int) -> int:
     if not 0 <= label < classes:
         raise InvalidInputError(
             f"{where}: expected a label from 0 to {classes - 1} (number_of_classes {classes}); got "
-            f"{text.strip()[:60]!r}"
+            f"{text.strip()[:60]!r}; number the classes in the order of the model's outputs, from "
+            "0, or correct number_of_classes"
         )
     return label
