@@ -56,7 +56,11 @@ def test_page_of_a_running_job_refreshes_itself_and_escapes(live: Live) -> None:
 def test_page_of_a_failed_job_says_why(live: Live) -> None:
     job = live.start_job(behaviour="refuse")
     live.wait(job["job_id"])
-    assert "expected a picture; got noise" in live.http.get(job["monitor_link"]).text
+    page = live.http.get(job["monitor_link"]).text
+    assert "expected a picture; got noise" in page
+    # the job, and the one stage that was at work; what never began did not fail
+    assert page.count('class="badge failed"') == 2
+    assert page.count('class="badge not run"') == 2
 
 
 def test_foreign_and_tampered_tokens_are_403(live: Live, done: dict[str, str]) -> None:
