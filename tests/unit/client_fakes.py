@@ -169,7 +169,8 @@ class FakeService:
             body = status_body(self.failure, f"{self.score:.2f}", **running, **done)
             return httpx.Response(200, json=body)
         if self.failure:
-            body = status_body(self.failure, **running, VunerabilityEngine_Status="failed")
+            stages = dict.fromkeys(("VunerabilityEngine_Status", "DefenseReport_Status"), "failed")
+            body = status_body(self.failure, **running, **stages)
             return httpx.Response(200, json=body)
         done = {**running, "QueryGenerator_Status": "completed",
                 "VunerabilityEngine_Status": "completed"}  # fmt: skip

@@ -162,6 +162,8 @@ def test_failed_job_is_incomplete(tmp_path, service):
     result = invoke(tmp_path, "--fail-on", "low")
     assert result.exit_code == ExitCode.INCOMPLETE
     assert "the file is no model" in result.stderr
+    assert "vulnerability engine: failed" in result.stderr
+    assert "defence: failed" not in result.stderr  # it was not run
     assert not (tmp_path / "out").exists()
 
 

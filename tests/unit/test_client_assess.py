@@ -235,7 +235,7 @@ def test_nothing_to_pack_is_told(tmp_path):
         as_zip("data", tmp_path / "empty", tmp_path)
     with pytest.raises(InvalidInputError, match="is a folder without"):
         as_zip("model", tmp_path / "empty", tmp_path)
-    with pytest.raises(InvalidInputError, match="is a folder without"):
+    with pytest.raises(InvalidInputError, match=r"label: expected a csv .* is a folder"):
         as_zip("label", tmp_path / "empty", tmp_path)
     with pytest.raises(InvalidInputError, match="is missing"):
         as_zip("model", tmp_path / "m.h5", tmp_path)

@@ -100,7 +100,8 @@ def match_images(labels: dict[str, int], entries: Iterable[Entry]) -> list[Label
             missing.append(name)
     if missing:
         raise InvalidInputError(
-            f"data: expected every image of the label csv; missing {some(missing)}"
+            f"data: expected every image of the label csv; missing {some(missing)} of "
+            f"{len(labels)}; add them to the archive or remove their rows"
         )
     return found
 

@@ -108,7 +108,8 @@ def _intervals(report: VulnerabilityReport | None) -> dict[str, str]:
     if accuracy.interval is not None:
         low, high = accuracy.interval.low * 100, accuracy.interval.high * 100
         level = accuracy.interval.level * 100
-        texts["accuracy"] = f"{level:g} % interval {low:.2f} to {high:.2f} %, n = {accuracy.n:,}"
+        texts["accuracy"] = f"{level:g} % interval {low:.2f} to {high:.2f} %"
+        texts["images"] = f"on {accuracy.n:,} uploaded images"
     return texts
 
 

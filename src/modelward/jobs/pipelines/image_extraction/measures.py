@@ -30,6 +30,7 @@ _BATCH = 512
 _DOUBTFUL = 0.9
 """Accuracy up to which it is worth asking whether the pixels come on the wrong scale."""
 _CLEARLY = 0.05
+_WIRE_NAMES = {"input_shape": "input_dimensions", "defense_best_only": "defense_bestonly"}
 _FRACTIONS = "0 to 1 (normalize_data: yes)"
 
 
@@ -45,7 +46,8 @@ def job_info(context: StageContext, state: Assessment) -> JobInfo:
         modelward_version=__version__,
         seed=state.config.seed,
         parameters={
-            key: str(tuple(value)) if isinstance(value, list) else value
+            # under the names of the request: whoever repeats the analysis sends them
+            _WIRE_NAMES.get(key, key): str(tuple(value)) if isinstance(value, list) else value
             for key, value in parameters.items()
         },
         versions={
