@@ -305,7 +305,7 @@ def _asked(wants, gets):
 )
 def test_pixels_on_the_wrong_scale_are_noticed(wants, gets, said):
     hint = measures.hint_at_scale(_asked(wants, gets))
-    assert said in hint and "right on 100.00%" in hint
+    assert said in hint and "right on 100.00 %" in hint
 
 
 @pytest.mark.parametrize(("wants", "gets"), [(True, True), (False, False), (None, True)])

@@ -179,10 +179,7 @@ def _show(report: ScanReport) -> None:
         console.print(f"Note: {escape(note)}")
     rest = "" if report.complete or report.verdict == "incomplete" else ", not complete"
     counts = ", ".join(f"{count} {name}" for name, count in report.coverage().items())
-    console.print(
-        f"Verdict: [bold]{report.verdict}[/]{rest} "
-        f"({counts}; {report.seconds:.1f} s)"
-    )
+    console.print(f"Verdict: [bold]{report.verdict}[/]{rest} ({counts}; {report.seconds:.1f} s)")
 
 
 def register(app: typer.Typer) -> None:

@@ -18,7 +18,14 @@ from modelward.domain import (
     StageStatus,
     VulnerabilityReport,
 )
-from modelward.jobs import STAGE_LABELS, AssessmentService, JobState, JobView, ready_downloads
+from modelward.jobs import (
+    DECLINED,
+    STAGE_LABELS,
+    AssessmentService,
+    JobState,
+    JobView,
+    ready_downloads,
+)
 from modelward.scoring import severity
 from modelward.web.responses import file_response
 
@@ -53,6 +60,12 @@ _STATES = {
     StageStatus.PASSED: "passed",
     StageStatus.FAILED: "failed",
 }
+
+
+_DECLINED = (
+    "Analysis completed. No defence was made: the vulnerability score is not above the threshold."
+)
+"""For people; clients of the API read the wire's sentence."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +151,7 @@ def _page(view: JobView, token: str, root: str) -> str:
         running=not job.state.ended,
         failed=job.state in (JobState.FAILED, JobState.CANCELLED),
         refresh=_REFRESH_SECONDS,
+        message=_DECLINED if job.message == DECLINED else job.message,
         severity=None if job.score is None else severity(job.score).value,
         stages=_stages(view),
         created=_time(job.created),

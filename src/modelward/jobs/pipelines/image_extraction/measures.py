@@ -106,15 +106,19 @@ def _warnings(state: Assessment) -> tuple[str, ...]:
     right = float(np.mean(state.target_labels == truth))
     constant = float(np.bincount(truth).max() / len(truth))
     hint = hint_at_scale(state)
+    accuracy = f"the model is right on {_percent(right)} of the uploaded images"
     if right > constant:
-        return (f"the model is right on {right:.2%} of the uploaded images.{hint}",) if hint else ()
+        return (f"{accuracy}.{hint}",) if hint else ()
     return (
-        f"the model is right on {right:.2%} of the uploaded images, no more than always giving "
-        f"the most frequent label would be ({constant:.2%}): labels and model do not fit "
-        "together. Check that the labels count from 0 in the order of the model's outputs, "
-        "normalize_data, color_space and the model file, and repeat the assessment."
-        f"{hint}",
+        f"{accuracy}, no more than always giving the most frequent label would be "
+        f"({_percent(constant)}): labels and model do not fit together. Check that the labels "
+        "count from 0 in the order of the model's outputs, normalize_data, color_space and the "
+        f"model file, and repeat the assessment.{hint}",
     )
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.2f} %"
 
 
 def hint_at_scale(state: Assessment) -> str:
@@ -134,7 +138,7 @@ def hint_at_scale(state: Assessment) -> str:
         return ""
     return (
         f" With pixels from {'0 to 255 (normalize_data: no)' if normalised else _FRACTIONS} "
-        f"it is right on {other:.2%}; repeat the assessment with that."
+        f"it is right on {_percent(other)}; repeat the assessment with that."
     )
 
 
