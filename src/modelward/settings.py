@@ -1,5 +1,6 @@
 """One frozen settings object for the service: defaults < file < environment < flags."""
 
+import difflib
 import ipaddress
 import json
 import os
@@ -284,12 +285,19 @@ def load_settings(config: Path | None = None, **flags: Any) -> Settings:
     try:
         return _Effective(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}{_shown(item)}"
-            for item in error.errors()
-        )
+        problems = "; ".join(_problem(item) for item in error.errors())
         # Not chained: the original repeats every value.
         raise InvalidInputError(f"settings: {problems}") from None
+
+
+def _problem(item: Any) -> str:
+    """One thing that is wrong with the settings."""
+    name = ".".join(str(part) for part in item["loc"])
+    if item["type"] != "extra_forbidden":
+        return f"{name}: {item['msg']}{_shown(item)}"
+    close = difflib.get_close_matches(name, Settings.model_fields, n=1)
+    hint = f"did you mean {close[0]}?" if close else "`modelward serve --show-settings` lists all"
+    return f"{name}: expected the name of a setting, this is none; {hint}"
 
 
 def _shown(problem: Any) -> str:

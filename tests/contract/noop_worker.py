@@ -113,7 +113,8 @@ def query(context: StageContext) -> None:
 def score(context: StageContext) -> None:
     context.publish(score=SCORE)
     for kind in ("json", "txt", "xml", "pdf"):
-        context.put_artifact(f"Vulnerability.{kind}", report_of("vulnerability", kind))
+        content = str(context.payload.get("report", "")).encode() if kind == "json" else b""
+        context.put_artifact(f"Vulnerability.{kind}", content or report_of("vulnerability", kind))
     samples = context.workdir / "samples.zip"
     samples.write_bytes(_zip({f"{n}.png": b"\x89PNG" for n in range(25)}))
     context.put_artifact("Attack_samples.zip", samples)

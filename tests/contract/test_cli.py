@@ -2,10 +2,12 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 import modelward.api
@@ -134,3 +136,17 @@ def test_org_create_prints_the_secrets_once(tmp_path: Path) -> None:
     made = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
     assert set(made) == {"name", "org_id", "api_key"}
     assert made["org_id"] not in plain.stdout
+
+
+def test_help_says_all_of_its_words() -> None:
+    """Square brackets are markup there, and what stands in them is swallowed."""
+
+    def texts(command: Any) -> Iterator[str]:
+        yield from (parameter.help or "" for parameter in command.params
+                    if hasattr(parameter, "help"))  # fmt: skip
+        for inner in getattr(command, "commands", {}).values():
+            yield from texts(inner)
+
+    found = list(texts(get_command(app)))
+    assert len(found) > 50
+    assert [text for text in found if "[" in text] == []

@@ -231,6 +231,27 @@ def test_gate_refuses_and_creates_nothing(live: Live, archives: dict[str, bytes]
     assert live.http.put(registered["urls"]["label_upload_url"], content=label).status_code == 200
 
 
+def test_a_defence_that_cannot_be_made_is_refused_before_the_attack(
+    live: Live, archives: dict[str, bytes]
+) -> None:
+    registered = live.register()
+    few = "".join(f"{n}.png,{n % 3}\n" for n in range(9))
+    label = make_zip({"label.csv": f"image,label\n{few}".encode()})
+    live.upload_all(registered, archives | {"label": label})
+    model = registered["model_id"]
+    answer = live.analyse(model)
+    assert answer.status_code == 400
+    assert "labelled images: expected at least 10" in answer.json()["message"]
+    assert "vulnerability_threshold 1" in answer.json()["message"]
+    # without a defence there is nothing against it
+    assert live.analyse(model, vulnerability_threshold=1).status_code == 200
+    other = live.register()
+    live.upload_all(other, archives)
+    answer = live.analyse(other["model_id"], number_of_attack_queries=9)
+    assert answer.status_code == 400
+    assert "number_of_attack_queries: expected at least 10" in answer.json()["message"]
+
+
 def test_a_killed_server_leaves_no_worker_and_its_jobs_go_on(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with run_live(data) as live:

@@ -30,6 +30,15 @@ def test_page_of_a_finished_job(live: Live, done: dict[str, str]) -> None:
     assert live.http.get(live.url + sheet[1]).headers["content-type"].startswith("text/css")
 
 
+@pytest.mark.parametrize("report", ["[1]", "{", '{"score": "high"}', "null"])
+def test_a_report_that_cannot_be_read_spoils_no_page(live: Live, report: str) -> None:
+    job = live.start_job(report=report)
+    live.wait(job["job_id"])
+    page = live.http.get(job["monitor_link"])
+    assert page.status_code == 200
+    assert "0.734" in page.text and "interval" not in page.text
+
+
 def test_downloads_of_the_page_need_no_key(live: Live, done: dict[str, str]) -> None:
     page = live.http.get(done["link"]).text
     links = [link.replace("&amp;", "&") for link in re.findall(r'href="([^"]*/files/[^"]+)"', page)]
@@ -56,7 +65,11 @@ def test_page_of_a_running_job_refreshes_itself_and_escapes(live: Live) -> None:
 def test_page_of_a_failed_job_says_why(live: Live) -> None:
     job = live.start_job(behaviour="refuse")
     live.wait(job["job_id"])
-    assert "expected a picture; got noise" in live.http.get(job["monitor_link"]).text
+    page = live.http.get(job["monitor_link"]).text
+    assert "expected a picture; got noise" in page
+    # the job, and the one stage that was at work; what never began did not fail
+    assert page.count('class="badge failed"') == 2
+    assert page.count('class="badge not run"') == 2
 
 
 def test_foreign_and_tampered_tokens_are_403(live: Live, done: dict[str, str]) -> None:

@@ -86,8 +86,9 @@ class FakeService:
 
     base = "http://fake.test/api/ais/v1.5"
 
-    def __init__(self, score=0.9, defense=True, failure=""):
+    def __init__(self, score=0.9, defense=True, failure="", late=False):
         self.score, self.defense, self.failure = score, defense, failure
+        self.late = late  # the failure comes while the defence is made
         self.requests, self.uploads, self.payload = [], {}, None
         self.polls = 0
         self.script = {}
@@ -109,7 +110,7 @@ class FakeService:
         waiting = self.script.get(path)
         if waiting:
             answer = waiting.pop(0)
-            if isinstance(answer, Exception):
+            if isinstance(answer, BaseException):
                 raise answer
             return answer
         if path.startswith("/upload/"):
@@ -163,8 +164,13 @@ class FakeService:
         running = {"ModelExploration_Status": "completed", "SanityCheck_Status": "passed"}
         if self.polls == 1:
             return httpx.Response(200, json=status_body(**running))
+        if self.late:
+            done = {"VunerabilityEngine_Status": "completed", "DefenseReport_Status": "failed"}
+            body = status_body(self.failure, f"{self.score:.2f}", **running, **done)
+            return httpx.Response(200, json=body)
         if self.failure:
-            body = status_body(self.failure, **running, VunerabilityEngine_Status="failed")
+            stages = dict.fromkeys(("VunerabilityEngine_Status", "DefenseReport_Status"), "failed")
+            body = status_body(self.failure, **running, **stages)
             return httpx.Response(200, json=body)
         done = {**running, "QueryGenerator_Status": "completed",
                 "VunerabilityEngine_Status": "completed"}  # fmt: skip
@@ -188,8 +194,11 @@ class FakeService:
         vulnerability = {
             "Extracted Model Accuracy": 0.97,
             "Original Model Accuracy": 0.99,
-            "modelward": {"score": self.score, "agreement": {"value": 0.975, "n": 4},
-                          "queries_spent": 200},
+            "modelward": {"score": self.score, "queries_spent": 200,
+                          "score_interval": {"low": 0.81, "high": 0.95},
+                          "agreement": {"value": 0.975, "n": 4,
+                                        "interval": {"low": 0.9, "high": 0.99}}},
+            "warnings": ["the labels look odd; check normalize_data"],
         }  # fmt: skip
         found = {
             "Vulnerability": {"Vulnerability.json": json.dumps(vulnerability),

@@ -203,7 +203,8 @@ def test_headers_and_parameters_are_masked(text: str) -> None:
 
 def test_our_own_messages_stay_readable() -> None:
     for text in (
-        "x-api-key: expected a key of this service; got an unknown one",
+        "x-api-key: expected a key of this service; got an unknown one. "
+        "`modelward key create` makes one",
         "token: this link has expired; ask for a new one",
         "Org-Id: expected an organisation id in the header",
     ):

@@ -1,5 +1,6 @@
 import io
 import json
+import re
 import sys
 
 import httpx
@@ -47,7 +48,11 @@ def invoke(tmp_path, *extra, files=None):
 def test_done_prints_result_and_progress_apart(tmp_path, service):
     result = invoke(tmp_path, "--queries", "200")
     assert result.exit_code == ExitCode.DONE, result.output
-    assert "vulnerability score    0.900" in result.stdout
+    assert "vulnerability score    0.900 (95 % interval 0.810 to 0.950)" in result.stdout
+    assert "agreement of the copy  97.50% (95 % interval 90.00% to 99.00%)" in result.stdout
+    assert re.search(r"accuracy of the model  99\.00% *\n", result.stdout)  # no interval known
+    assert "Warning: the labels look odd" in result.stderr
+    assert "To set them here: --normalize, --no-normalize (normalize_data)" in result.stderr
     assert "severity               high" in result.stdout
     assert "read from 0.png" in result.stdout
     assert "largest label in label.csv, plus one" in result.stdout
@@ -157,7 +162,54 @@ def test_failed_job_is_incomplete(tmp_path, service):
     result = invoke(tmp_path, "--fail-on", "low")
     assert result.exit_code == ExitCode.INCOMPLETE
     assert "the file is no model" in result.stderr
+    assert "vulnerability engine: failed" in result.stderr
+    assert "defence: failed" not in result.stderr  # it was not run
     assert not (tmp_path / "out").exists()
+
+
+def test_a_refusal_names_the_options_that_set_its_parameters(tmp_path, service):
+    service.failure = "model: expected 9 outputs, as number_of_classes says; got 10"
+    result = invoke(tmp_path)
+    assert result.exit_code == ExitCode.INCOMPLETE
+    assert "To set them here: --classes (number_of_classes)\n" in result.stderr
+
+
+def test_a_late_failure_keeps_the_report(tmp_path, service):
+    service.failure, service.late = "the detector did not train", True
+    result = invoke(tmp_path)
+    assert result.exit_code == ExitCode.INCOMPLETE
+    assert "Incomplete: job job-1 failed: the detector did not train" in result.stderr
+    assert (tmp_path / "out" / "vulnerability_report" / "Vulnerability.json").is_file()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), httpx.ConnectError("refused")])
+def test_a_job_that_goes_on_is_named(tmp_path, service, error):
+    service.fail_next("/job_status_detailed", *[error] * 10)
+    result = invoke(tmp_path)
+    assert result.exit_code == ExitCode.INCOMPLETE
+    assert "Job job-1 goes on at the service" in result.stderr
+    assert "DELETE http://fake.test/api/ais/v1.5/jobs/job-1" in result.stderr
+
+
+def test_result_goes_to_mlflow_where_asked(tmp_path, service):
+    mlflow = pytest.importorskip("mlflow")
+    store = f"sqlite:///{tmp_path / 'store.db'}"
+    result = invoke(tmp_path, "--tracking-uri", store)
+    assert result.exit_code == ExitCode.DONE, result.output
+    client = mlflow.MlflowClient(store)
+    (run,) = client.search_runs([client.get_experiment_by_name("modelward").experiment_id])
+    assert run.data.metrics["vulnerability_score"] == 0.9
+    assert run.data.tags["modelward.severity"] == "high"
+    assert run.info.run_id in result.stderr
+
+
+def test_a_dead_mlflow_is_told_and_changes_nothing(tmp_path, service, monkeypatch):
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    result = invoke(tmp_path, "--tracking-uri", "http://127.0.0.1:9")
+    assert result.exit_code == ExitCode.DONE, result.output
+    assert "MLflow did not take the run" in result.stderr
+    assert (tmp_path / "out" / "vulnerability_report").is_dir()
 
 
 def test_lost_connection_is_incomplete(tmp_path, service):
@@ -283,3 +335,11 @@ def test_local_service_ends_when_the_block_raises(fake_program):
             process = service._process
             raise ValueError("mine")
     assert process.poll() is not None
+
+
+def test_a_private_service_takes_the_settings_of_the_sandbox_only(monkeypatch):
+    monkeypatch.setenv("MODELWARD_SANDBOX_INTERPRETERS", "/opt/py38/bin/python")
+    monkeypatch.setenv("MODELWARD_PORT", "1")
+    found = local_room._environment()
+    assert found["MODELWARD_SANDBOX_INTERPRETERS"] == "/opt/py38/bin/python"
+    assert "MODELWARD_PORT" not in found

@@ -115,6 +115,23 @@ def test_failed_job_raises_with_its_reason_and_leaves_no_output(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_job_that_failed_after_its_score_keeps_what_was_measured(tmp_path):
+    service = FakeService(score=0.9, failure="the detector did not train", late=True)
+    result = run(service, tmp_path)
+    assert not result.complete
+    assert result.problems == ("job job-1 failed: the detector did not train",)
+    assert (result.score, result.defense_made) == (0.9, False)
+    assert result.files.vulnerability_report.is_dir()
+    assert result.files.defense_report is None
+
+
+def test_intervals_samples_and_warnings_are_read(tmp_path):
+    result = run(FakeService(score=0.9), tmp_path)
+    assert result.intervals == {"score": (0.81, 0.95), "agreement": (0.9, 0.99)}
+    assert result.samples == 4
+    assert result.warnings == ("the labels look odd; check normalize_data",)
+
+
 def test_missing_artifact_is_a_problem_but_the_report_is_kept(tmp_path):
     service = FakeService()
     service.missing.add("Defense_artifact")
@@ -218,7 +235,7 @@ def test_nothing_to_pack_is_told(tmp_path):
         as_zip("data", tmp_path / "empty", tmp_path)
     with pytest.raises(InvalidInputError, match="is a folder without"):
         as_zip("model", tmp_path / "empty", tmp_path)
-    with pytest.raises(InvalidInputError, match="is a folder without"):
+    with pytest.raises(InvalidInputError, match=r"label: expected a csv .* is a folder"):
         as_zip("label", tmp_path / "empty", tmp_path)
     with pytest.raises(InvalidInputError, match="is missing"):
         as_zip("model", tmp_path / "m.h5", tmp_path)
@@ -268,6 +285,13 @@ def test_unreadable_image_size_names_the_option(tmp_path):
         ("image,label\na.png,0\nb.png,9\n", 10),
         ("\ufeffimage, Label\na.png, 4 \n", 5),
         ("image,label\na.png,0\n", 2),
+        ("\r\n\r\nlabel;image\r\n3;a.png\r\n\r\n", 4),
+        ("image\tlabel\na, b.png\t6\n", 7),
+        ("image|label\na.png|2\n|\n", 3),
+        ("image,label\na.png,3.0\n", 4),
+        ('"","image","label"\n"1","a.png","5"\n', 6),
+        ("image,label\na.png,7\n".encode("utf-16"), 8),
+        ("image,label\nm\xfcll.png,1\n".encode("latin-1"), 2),
     ],
 )
 def test_classes_from_labels(tmp_path, text, expected):
@@ -283,7 +307,9 @@ def test_classes_from_labels(tmp_path, text, expected):
         ({"x.csv": "image,label\na,cat\n"}, "line 2: expected a class number from 0, got 'cat'"),
         ({"x.csv": "image,label\na,-1\n"}, "expected a class number"),
         ({"x.csv": "image,label\n"}, "expected at least one row"),
-        ({"x.csv": b"\xff\xfe\x00"}, "expected csv text in UTF-8"),
+        ({"x.csv": "image,label\na,cat\n"}, "number the classes in the order of the model's"),
+        ({"x.csv": "image,label\na,1.5\n"}, "expected a class number from 0, got '1.5'"),
+        ({"x.csv": b"\xff\xfe\x00"}, "expected csv text in UTF-16"),
     ],
 )
 def test_bad_labels_are_told(tmp_path, members, message):

@@ -236,3 +236,8 @@ def test_what_is_missing_is_a_problem():
 
 def test_reopen_command_quotes_the_folder():
     assert reopen_command(Path("my runs/x")) == "modelward serve --data 'my runs/x'"
+
+
+def test_reopen_command_keeps_the_port_of_the_links():
+    again = reopen_command(Path("x"), "http://127.0.0.1:41237/jobs/job-1?token=t")
+    assert again == "modelward serve --data x --port 41237"

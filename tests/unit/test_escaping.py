@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -101,6 +102,17 @@ def test_monitor_page(text: str) -> None:
     plain = _page(view(config={"name": "x"}), "t", "")
     source = _page(view(message=text, config={text: text}, model_id=text, task=text), "t", "")
     check_page(source, plain, text)
+
+
+@pytest.mark.parametrize("text", ALL)
+def test_warnings_on_the_page(text: str) -> None:
+    measured = {"score": 0.9, "original_accuracy": 0.99, "state": JobState.SUCCEEDED}
+    shown = [
+        replace(view(**measured), report=vulnerability(warnings=(warning,)))
+        for warning in ("plain", text)
+    ]
+    plain, source = (_page(one, "t", "") for one in shown)
+    check_page(source, plain, text, "95 % interval 0.986 to 0.991", "on 6,000 uploaded images")
 
 
 @pytest.mark.parametrize("text", ALL)

@@ -44,7 +44,12 @@ def test_no_file_is_picked_up_from_the_working_directory(
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("prot = 1", "prot"), ('port = "x"', "port"), ("port = 99999", "port"), ("port", "TOML")],
+    [
+        ("prot = 1", "prot: expected the name of a setting, .* did you mean port"),
+        ('port = "x"', "port"),
+        ("port = 99999", "port"),
+        ("port", "TOML"),
+    ],
 )
 def test_mistakes_are_named(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "settings.toml"

@@ -226,3 +226,13 @@ def test_missing_extra_names_the_command(monkeypatch):
 )
 def test_artifacts_lie_beside_a_sqlite_store(uri, expected):
     assert artifact_root(uri) == expected
+
+
+def test_the_variable_names_the_store_where_nothing_else_does(tmp_path, monkeypatch):
+    named = f"sqlite:///{tmp_path / 'named.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", named)
+    monkeypatch.chdir(tmp_path)
+    with start_run() as run:
+        assert run.tracking_uri == named
+    with start_run(folder=tmp_path / "own") as run:
+        assert run.tracking_uri == f"sqlite:///{(tmp_path / 'own' / 'mlflow.db').resolve()}"

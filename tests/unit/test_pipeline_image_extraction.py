@@ -4,6 +4,7 @@ import io
 import json
 import zipfile
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from sklearn.datasets import load_digits
 
 from modelward.domain import AssessmentError, parse_image_extraction
 from modelward.jobs.pipeline import DefenseDeclined, StageContext, load_pipeline
+from modelward.jobs.pipelines.image_extraction import measures
 from modelward.nets import (
     Conv,
     Dense,
@@ -251,3 +253,61 @@ def test_channel_order_is_found_by_accuracy_where_it_was_not_given(tmp_path):
     report = json.loads(context.sink.artifacts["Vulnerability.json"])
     assert report["original_accuracy"]["value"] == 1.0
     assert any("bgr was chosen" in note for note in report["notes"])
+
+
+@pytest.mark.slow
+def test_labels_in_another_order_are_told_in_every_format(digits, model_file, tmp_path):
+    images, labels = digits
+    archives = _archives(tmp_path, images[1200:1300], (labels[1200:1300] + 1) % 10, model_file)
+    context = _context(tmp_path, archives, vulnerability_threshold=1, number_of_attack_queries=50)
+    with pytest.raises(DefenseDeclined):
+        _run(context)
+    artifacts = context.sink.artifacts
+    (warning,) = json.loads(artifacts["Vulnerability.json"])["warnings"]
+    assert "no more than always giving the most frequent label" in warning
+    assert "labels count from 0 in the order of the model's outputs" in warning
+    assert "Warning: the model is right on" in artifacts["Vulnerability.txt"].decode()
+    assert "Warning: the model is right on" in artifacts["Vulnerability.xml"].decode()
+
+
+class _Scaled:
+    """A model that is right on pixels of one scale, and calls everything 0 on the other."""
+
+    def __init__(self, wants, gets=True):
+        self.wants, self.gets = wants, gets
+
+    def with_normalisation(self, normalize_data):
+        return _Scaled(self.wants, normalize_data)
+
+    def predict(self, batch):
+        if self.wants is None:
+            raise AssessmentError("model: expected finite answers")
+        label = np.round(batch[:, 0, 0, 0] * 255 / 100).astype(int) * (self.wants == self.gets)
+        return np.eye(3, dtype=np.float32)[label]
+
+
+def _asked(wants, gets):
+    labels = np.arange(30) % 3
+    images = np.repeat(labels * 100, 4).reshape(30, 2, 2, 1).astype(np.uint8)
+    model = _Scaled(wants, gets)
+    found = np.zeros(30, int) if wants is None else measures.predicted_labels(model, images)
+    return SimpleNamespace(
+        model=model,
+        images=SimpleNamespace(images=images, labels=labels),
+        target_labels=found,
+        config=SimpleNamespace(normalize_data=gets),
+    )
+
+
+@pytest.mark.parametrize(
+    ("wants", "gets", "said"),
+    [(False, True, "normalize_data: no"), (True, False, "normalize_data: yes")],
+)
+def test_pixels_on_the_wrong_scale_are_noticed(wants, gets, said):
+    hint = measures.hint_at_scale(_asked(wants, gets))
+    assert said in hint and "right on 100.00 %" in hint
+
+
+@pytest.mark.parametrize(("wants", "gets"), [(True, True), (False, False), (None, True)])
+def test_nothing_is_said_of_the_scale_without_evidence(wants, gets):
+    assert measures.hint_at_scale(_asked(wants, gets)) == ""

@@ -66,7 +66,7 @@ DEFENSE_FACTS = (
     "1,189",
     "3,984",
     "JPEG 75-100",
-    "the worst: strokes",
+    "the worst, strokes",
     "Queries taken from the model's own data distribution look benign.",
     "AISDefenseModel",
     "0.91 ms",

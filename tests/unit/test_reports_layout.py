@@ -111,7 +111,10 @@ def test_the_badge_has_the_severity(level):
 
 def test_the_worst_unseen_family_is_the_headline():
     tile = next(t for t in layout(defense()).tiles if t.label == "Detected, unseen family")
-    assert (tile.value, tile.detail) == ("92.15 %", "the worst: strokes")
+    assert (tile.value, tile.detail) == (
+        "92.15 %",
+        "the worst, strokes: 90.89 to 93.25 %, n = 2,000",
+    )
 
 
 def test_many_classes_and_layers_are_cut_with_a_note():

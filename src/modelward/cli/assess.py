@@ -11,11 +11,17 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from modelward.cli.exit_codes import ExitCode, code_for
 from modelward.cli.progress_view import show_progress
-from modelward.client import Assessment, Client, LocalService
+from modelward.cli.result_view import log_result, point_to_options, show_result
+from modelward.client import (
+    Assessment,
+    Client,
+    LocalService,
+    Progress,
+    ServiceUnreachableError,
+)
 from modelward.domain import (
     Access,
     AttackType,
@@ -25,6 +31,7 @@ from modelward.domain import (
     parse_analysis,
     parse_task,
 )
+from modelward.mlflow.tracking import import_mlflow
 
 __all__ = ["register"]
 
@@ -47,6 +54,15 @@ class _Service:
     url: str | None
     org_id: str | None = field(repr=False)
     api_key: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """What becomes of a result."""
+
+    fail_on: Severity | None
+    as_json: bool
+    tracking_uri: str | None
 
 
 def assess(
@@ -123,6 +139,11 @@ def assess(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel=_RESULT)
     ] = False,
+    tracking_uri: Annotated[
+        str | None,
+        typer.Option(help="MLflow server or store that also gets the result.",
+                     rich_help_panel=_RESULT),
+    ] = None,
     url: Annotated[
         str | None,
         typer.Option(envvar="MODELWARD_URL", rich_help_panel=_SERVICE,
@@ -164,7 +185,12 @@ def assess(
     }
     messages = Console(stderr=True)
     code = _guarded(
-        lambda: _run(_Service(url, org_id, api_key), arguments, fail_on, as_json, messages),
+        lambda: _run(
+            _Service(url, org_id, api_key),
+            arguments,
+            _Ending(fail_on, as_json, tracking_uri),
+            messages,
+        ),
         messages,
     )
     raise typer.Exit(code)
@@ -176,6 +202,7 @@ def _guarded(action: Callable[[], ExitCode], messages: Console) -> ExitCode:
         return action()
     except ModelwardError as error:
         messages.print(f"Error: {error.message}", style="red", markup=False, soft_wrap=True)
+        point_to_options(error.message, messages)
         return code_for(error)
     except KeyboardInterrupt:
         messages.print("Interrupted; nothing was written.", style="red")
@@ -195,22 +222,50 @@ def _guarded(action: Callable[[], ExitCode], messages: Console) -> ExitCode:
 def _run(
     service: _Service,
     arguments: dict[str, Any],
-    fail_on: Severity | None,
-    as_json: bool,
+    ending: _Ending,
     messages: Console,
 ) -> ExitCode:
     _check(service, arguments)
-    with _client(service, messages) as client, show_progress(messages) as progress:
-        result = client.assess(progress=progress, **arguments)
-    if as_json:
+    if ending.tracking_uri:
+        import_mlflow()  # what is missing is better told before the work than after it
+    result = _assessed(service, arguments, messages)
+    if ending.tracking_uri:
+        log_result(result, ending.tracking_uri, messages)
+    if ending.as_json:
         typer.echo(result.model_dump_json(indent=2))
     else:
-        _show(result, Console())
+        show_result(result, Console())
+    for warning in result.warnings:
+        messages.print(f"Warning: {warning}", style="yellow", markup=False, soft_wrap=True)
+        point_to_options(warning, messages)
     for problem in result.problems:
         messages.print(f"Incomplete: {problem}", style="red", markup=False, soft_wrap=True)
     if not result.complete:
         return ExitCode.INCOMPLETE
-    return ExitCode.FINDINGS if fail_on and result.at_least(fail_on) else ExitCode.DONE
+    found = ending.fail_on and result.at_least(ending.fail_on)
+    return ExitCode.FINDINGS if found else ExitCode.DONE
+
+
+def _assessed(service: _Service, arguments: dict[str, Any], messages: Console) -> Assessment:
+    jobs: list[str] = []
+    with _client(service, messages) as client, show_progress(messages) as progress:
+
+        def follow(step: Progress) -> None:
+            if step.job is not None:
+                jobs[:] = [step.job.job_id]
+            progress(step)
+
+        try:
+            return client.assess(progress=follow, **arguments)
+        except (KeyboardInterrupt, ServiceUnreachableError):
+            # A private service ends with this command, and its job with it.
+            for job_id in jobs if service.url else ():
+                messages.print(
+                    f"Job {job_id} goes on at the service. To end it: "
+                    f"DELETE {client.url}/jobs/{job_id}, or client.cancel(...) in Python",
+                    markup=False, soft_wrap=True,
+                )  # fmt: skip
+            raise
 
 
 def _check(service: _Service, arguments: dict[str, Any]) -> None:
@@ -237,31 +292,6 @@ def _client(service: _Service, messages: Console) -> Iterator[Client]:
     messages.print("starting a private service", style="dim")
     with LocalService() as local, local.client() as client:
         yield client
-
-
-def _show(result: Assessment, console: Console) -> None:
-    table = Table(show_header=False, box=None, pad_edge=False)
-    for name, value in result.inferred.items():
-        table.add_row(name, value)
-    table.add_row("vulnerability score", f"{result.score:.3f}")
-    table.add_row("severity", result.severity.value)
-    table.add_row("accuracy of the model", _percent(result.original_accuracy))
-    table.add_row("accuracy of the copy", _percent(result.extracted_accuracy))
-    table.add_row("agreement of the copy", _percent(result.agreement))
-    table.add_row("queries", "not reported" if result.queries_spent is None
-                  else f"{result.queries_spent:,}")  # fmt: skip
-    made = "made" if result.defense_made else "not made"
-    table.add_row("defence", made if result.defense_due else f"{made} (not due)")
-    if result.defense_tpr is not None:
-        table.add_row("  attacks recognised", _percent(result.defense_tpr))
-        table.add_row("  false alarms", _percent(result.defense_fpr))
-    table.add_row("job", result.job_id)
-    table.add_row("results", str(result.output))
-    console.print(table, soft_wrap=True)
-
-
-def _percent(value: float | None) -> str:
-    return "not measured" if value is None else f"{value:.2%}"
 
 
 def register(app: typer.Typer) -> None:

@@ -38,10 +38,10 @@ def _mnist(
         bool, typer.Option("--quick", help="Digits of 8 x 8 pixels and small networks.")
     ] = False,
     output: Annotated[
-        Path | None, typer.Option(help="Folder of this run. [default: runs/mnist-<UTC time>]")
+        Path | None, typer.Option(help="Folder of this run; left out: runs/mnist-<UTC time>.")
     ] = None,
     queries: Annotated[
-        int | None, typer.Option(help="Query budget. [default: 20000, with --quick 2000]")
+        int | None, typer.Option(help="Query budget; left out: 20000, with --quick 2000.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 42,
     access: Annotated[Access, typer.Option(help="What the attacker sees.")] = Access.LABELS,
@@ -50,14 +50,14 @@ def _mnist(
     ] = AttackType.BLACKBOX,
     architecture: Annotated[str, typer.Option(help="default or reference.")] = "default",
     tracking_uri: Annotated[
-        str | None, typer.Option(help="MLflow server. [default: SQLite beside the run]")
+        str | None, typer.Option(help="MLflow server or store; left out: SQLite beside the run.")
     ] = None,
     url: Annotated[str | None, typer.Option(help="A running service.")] = None,
     org_id: Annotated[
-        str | None, typer.Option(help="Its organisation id. [default: $MODELWARD_ORG_ID]")
+        str | None, typer.Option(help="Its organisation id; else $MODELWARD_ORG_ID.")
     ] = None,
     api_key: Annotated[
-        str | None, typer.Option(help="Its API key. [default: $MODELWARD_API_KEY]")
+        str | None, typer.Option(help="Its API key; else $MODELWARD_API_KEY.")
     ] = None,
     keep_serving: Annotated[
         bool, typer.Option("--keep-serving", help="Leave the service up until Ctrl-C.")

@@ -51,6 +51,8 @@ class _Lines:
             for stage, state in progress.status.stages.items():
                 if state is not StageStatus.NA and stage in STAGE_TITLES:
                     self._once(f"{STAGE_TITLES[stage]}: {state.value}")
+                if state is StageStatus.FAILED:
+                    break  # the wire calls all later stages failed too; they were not run
         if progress.job is not None and progress.job.monitor_link:
             self._once(f"monitor: {progress.job.monitor_link}")
 
@@ -102,6 +104,9 @@ class _LiveBars:
             return
         for stage, title in STAGE_TITLES.items():
             state = progress.status.stages[stage]
+            if state is StageStatus.FAILED:
+                self._set(title, 1.0, state.value)
+                break
             if state in _ENDED:
                 self._set(title, 1.0, state.value)
             elif state is StageStatus.IN_PROGRESS:

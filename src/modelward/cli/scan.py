@@ -177,11 +177,9 @@ def _show(report: ScanReport) -> None:
         console.print(table)
     for note in report.notes:
         console.print(f"Note: {escape(note)}")
+    rest = "" if report.complete or report.verdict == "incomplete" else ", not complete"
     counts = ", ".join(f"{count} {name}" for name, count in report.coverage().items())
-    console.print(
-        f"Verdict: [bold]{report.verdict}[/]{'' if report.complete else ', not complete'} "
-        f"({counts}; {report.seconds:.1f} s)"
-    )
+    console.print(f"Verdict: [bold]{report.verdict}[/]{rest} ({counts}; {report.seconds:.1f} s)")
 
 
 def register(app: typer.Typer) -> None:

@@ -22,12 +22,15 @@ def _stop(message: str) -> NoReturn:
 def _serve(
     *,
     data: Annotated[
-        Path | None, typer.Option(help="Folder of the database, files and signing key.")
+        Path | None,
+        typer.Option(help="Folder of database, files and signing key; left out: modelward-data."),
     ] = None,
     host: Annotated[
-        str | None, typer.Option(help="Address to listen on [default: 127.0.0.1].")
+        str | None, typer.Option(help="Address to listen on; left out: 127.0.0.1.")
     ] = None,
-    port: Annotated[int | None, typer.Option(help="Port; 0 picks a free one.")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port; left out: 8000, 0 picks a free one.")
+    ] = None,
     public_url: Annotated[
         str | None, typer.Option(help="Address under which clients reach the service.")
     ] = None,

@@ -195,7 +195,7 @@ def _test(
     ] = None,
     dcr_stream: Annotated[
         str | None,
-        typer.Option(help="Stream [Custom-AIShield_CL], or MODELWARD_SENTINEL_STREAM."),
+        typer.Option(help="Its stream, or MODELWARD_SENTINEL_STREAM; else Custom-AIShield_CL."),
     ] = None,
     ca_bundle: Annotated[
         Path | None, typer.Option(help="PEM file of authorities to trust instead.")

@@ -62,10 +62,15 @@ def _model_folder(slot: str, folder: Path) -> list[tuple[str, Path]]:
         for path in folder.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     )
-    if slot != "model" or not {path.name for _, path in found} & _MODEL_FILES:
+    if slot != "model":
+        raise InvalidInputError(
+            f"{slot}: expected a csv with the columns image,label, or a zip with one; {folder} is "
+            "a folder"
+        )
+    if not {path.name for _, path in found} & _MODEL_FILES:
         names = ", ".join(sorted(_MODEL_FILES))
         raise InvalidInputError(
-            f"{slot}: expected a file or a zip, or as a model a folder with {names}; {folder} is a "
+            f"{slot}: expected a model file, a zip, or a folder with {names}; {folder} is a "
             "folder without"
         )
     return found

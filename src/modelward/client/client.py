@@ -288,8 +288,11 @@ class Client:
             threshold: The ``vulnerability_threshold`` of the job, to tell whether a defence is due.
             progress: Called while downloading.
 
+        Where a job failed while the defence was made, what it measured is collected all the same,
+        and ``Assessment.problems`` says why the rest is missing.
+
         Raises:
-            JobFailedError: The job failed.
+            JobFailedError: The job failed before it had a score.
         """
         from modelward.client.collecting import collect
 

@@ -20,6 +20,8 @@ from modelward.domain import (
     NotFoundError,
     ReportType,
     Severity,
+    Stage,
+    StageStatus,
 )
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ _DEFENSE = frozenset({ReportType.DEFENSE, ReportType.DEFENSE_ARTIFACT})
 _OPTIONAL = frozenset({ReportType.SURROGATE_MODEL})
 """Our extension; other services that keep the contract do not have it."""
 _UNKNOWN_THERE = (InvalidInputError, InvalidParameterError, NotFoundError)
+_RATES = ("original_accuracy", "extracted_accuracy", "agreement")
 _MAX_ENTRIES = 200_000
 _MAX_BYTES = 4 << 30
 _SEVERITY_FLOORS = (
@@ -78,7 +81,7 @@ def collect(
     status = _ended(client, job)
     made = bool(status.defense_made)
     wanted = [kind for kind in _FOLDERS if made or kind not in _DEFENSE]
-    problems: list[str] = []
+    problems = [f"job {job.job_id} failed: {status.current}"] if status.failed else []
     with _all_or_nothing(output) as scratch:
         fetched = {}
         for position, kind in enumerate(wanted):
@@ -90,7 +93,7 @@ def collect(
         for kind, folder in fetched.items():
             folder.replace(output / _FOLDERS[kind])
     due = threshold <= 0 or (threshold < 1 and numbers["score"] > threshold)
-    if due and not made:
+    if due and not made and not status.failed:
         problems.append(
             f"a defence was due (score {numbers['score']:.4f}, threshold {threshold:g}) "
             "but the service made none"
@@ -111,8 +114,10 @@ def collect(
 
 
 def _ended(client: "Client", job: Job) -> JobStatus:
+    """The last status; a job that failed after its score was measured is worth collecting."""
     status = client.status(job.job_id)
-    if status.failed:
+    measured = status.stages[Stage.VULNERABILITY_ENGINE] is StageStatus.COMPLETED
+    if status.failed and not measured:
         raise JobFailedError(f"job {job.job_id} failed: {status.current}", status)
     if not status.finished:
         raise JobTimeoutError(
@@ -195,7 +200,12 @@ def _numbers(
         raise ServiceError("Vulnerability.json: expected a score, got none there nor in the status")
     original = _find(report, "original_accuracy", "Original Model Accuracy")
     spent = _find(report, "queries_spent")
+    ranges = {name: _interval(report, name) for name in ("score", *_RATES)}
+    ranges |= {f"defense_{name}": _interval(defense, name) for name in ("tpr", "fpr")}
     return {
+        "intervals": {name: found for name, found in ranges.items() if found},
+        "samples": _samples(report),
+        "warnings": tuple(str(text) for text in _listed(report, "warnings")),
         "score": score,
         "severity": _severity(report, score),
         "original_accuracy": accuracy if original is None else original,
@@ -232,6 +242,29 @@ def _find(report: dict[str, Any], *names: str) -> float | None:
             if isinstance(value, int | float) and not isinstance(value, bool):
                 return float(value)
     return None
+
+
+def _interval(report: dict[str, Any], name: str) -> tuple[float, float] | None:
+    """The interval of a measured value; that of the score stands beside it."""
+    for part in _parts(report):
+        value = part.get(name)
+        found = value.get("interval") if isinstance(value, dict) else part.get(f"{name}_interval")
+        if isinstance(found, dict):
+            low, high = found.get("low"), found.get("high")
+            if isinstance(low, int | float) and isinstance(high, int | float):
+                return float(low), float(high)
+    return None
+
+
+def _samples(report: dict[str, Any]) -> int | None:
+    counts = (part["agreement"].get("n") for part in _parts(report)
+              if isinstance(part.get("agreement"), dict))  # fmt: skip
+    return next((count for count in counts if isinstance(count, int)), None)
+
+
+def _listed(report: dict[str, Any], name: str) -> list[Any]:
+    value = report.get(name)
+    return value if isinstance(value, list) else []
 
 
 def _severity(report: dict[str, Any], score: float) -> Severity:

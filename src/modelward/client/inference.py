@@ -5,6 +5,7 @@ The SDK has no imaging library, so PNG and JPEG headers are parsed here. Nothing
 
 import csv
 import io
+import re
 import struct
 import zipfile
 from collections.abc import Iterator
@@ -22,6 +23,10 @@ _PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 1, 6: 3}
 """Colour type to channels without alpha; a palette (3) decodes to colours."""
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Markers that start a frame; the three exceptions are tables."""
+_DELIMITERS = ",;\t|"
+_COLUMNS = frozenset({"image", "label"})
+_CLASS_NUMBER = re.compile(r"[0-9]+(\.0*)?")
+"""Tables that went through floating point write ``3.0``; the service reads it as 3."""
 
 
 def image_shape(data_zip: Path) -> tuple[tuple[int, int, int], str]:
@@ -76,29 +81,56 @@ def count_classes(label_zip: Path) -> tuple[int, str]:
         )
         if not names:
             raise InvalidInputError(f"labels: expected a csv in {label_zip.name}, found none")
-        with archive.open(names[0]) as raw:
-            largest = _largest_label(io.TextIOWrapper(raw, "utf-8-sig", newline=""), names[0])
+        text = _decoded(archive.read(names[0]), names[0]).lstrip("\r\n")
+    largest = _largest_label(text, names[0])
     return max(largest + 1, 2), names[0]
 
 
-def _largest_label(text: io.TextIOWrapper, name: str) -> int:
-    largest = -1
+def _decoded(raw: bytes, name: str) -> str:
+    """The text of a table, by the rules of the service: UTF-8, UTF-16 by its mark, or Latin-1."""
     try:
-        rows = csv.DictReader(text)
-        column = {c.strip().lower(): c for c in rows.fieldnames or ()}.get("label")
+        if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+            return raw.decode("utf-16")
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if error.encoding.startswith("utf-16"):
+            raise InvalidInputError(f"{name}: expected csv text in UTF-16, got {error}") from error
+        return raw.decode("latin-1")
+
+
+def _delimiter(head: str) -> str:
+    """What separates the two columns in the first line; a comma where none of them does."""
+    for delimiter in _DELIMITERS:
+        fields = {field.strip().strip("\"'").strip().lower() for field in head.split(delimiter)}
+        if fields >= _COLUMNS:
+            return delimiter
+    return ","
+
+
+def _largest_label(text: str, name: str) -> int:
+    largest = -1
+    head = next((line for line in text.splitlines() if line.strip()), "")
+    try:
+        rows = csv.DictReader(
+            io.StringIO(text, newline=""), delimiter=_delimiter(head), skipinitialspace=True
+        )
+        column = {c.strip().strip("'").lower(): c for c in rows.fieldnames or ()}.get("label")
         if column is None:
             raise InvalidInputError(
                 f"{name}: expected the columns image,label; got {', '.join(rows.fieldnames or ())}"
             )
         for row in rows:
+            if not any(str(value or "").strip() for value in row.values()):
+                continue
             value = (row[column] or "").strip()
-            if not value.isascii() or not value.isdigit():
+            if not _CLASS_NUMBER.fullmatch(value):
                 raise InvalidInputError(
-                    f"{name}, line {rows.line_num}: expected a class number from 0, got {value!r}"
+                    f"{name}, line {rows.line_num}: expected a class number from 0, got "
+                    f"{value[:60]!r}; number the classes in the order of the model's outputs"
                 )
-            largest = max(largest, int(value[:9]))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InvalidInputError(f"{name}: expected csv text in UTF-8, got {error}") from error
+            largest = max(largest, int(value.partition(".")[0][:9]))
+    except csv.Error as error:
+        raise InvalidInputError(f"{name}: expected readable csv text, got {error}") from error
     if largest < 0:
         raise InvalidInputError(f"{name}: expected at least one row, got none")
     return largest

@@ -179,7 +179,12 @@ def _command(*arguments: str) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("MODELWARD_")}
+    # How models that carry code are run is a matter of the machine; all else is decided here.
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("MODELWARD_") or name.startswith("MODELWARD_SANDBOX_")
+    }
     return environment | {"PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}
 
 

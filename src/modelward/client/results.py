@@ -190,8 +190,14 @@ class Assessment(BaseModel):
     monitor_link: str
     output: Path
     files: AssessmentFiles
+    intervals: dict[str, tuple[float, float]] = {}
+    """95 % interval of a number above, by its name; missing where the report has none."""
+    samples: int | None = None
+    """Uploaded images on which the copy was scored."""
     inferred: dict[str, str] = {}
     """Parameters that were not given, with the value and where it was read from."""
+    warnings: tuple[str, ...] = ()
+    """What makes the numbers doubtful, such as labels that do not fit the model."""
     problems: tuple[str, ...] = ()
     """What is missing from the result; empty for a complete assessment."""
 

@@ -48,7 +48,7 @@ class ImageSet:
     """Images in the archive that the label table does not name; they are not loaded."""
 
 
-def check_image_extraction(config: ImageExtractionConfig, archives: Mapping[str, Path]) -> None:
+def check_image_extraction(config: ImageExtractionConfig, archives: Mapping[str, Path]) -> int:
     """Check everything about the uploads that needs neither a decoder nor a model library.
 
     Takes about 50 microseconds per image; call it outside an event loop.
@@ -56,6 +56,9 @@ def check_image_extraction(config: ImageExtractionConfig, archives: Mapping[str,
     Args:
         config: The parsed analysis payload.
         archives: Uploaded files by slot: data, label, model.
+
+    Returns:
+        How many labelled images there are.
 
     Raises:
         InvalidInputError: A slot is missing, or its content does not fit (400).
@@ -78,6 +81,7 @@ def check_image_extraction(config: ImageExtractionConfig, archives: Mapping[str,
         _check_stack(config, len(matched))
         for image in matched:
             _check_header(data, image.entry, config.input_shape)
+        return len(matched)
 
 
 def load_images(data_zip: Path, label_zip: Path, config: ImageExtractionConfig) -> ImageSet:

@@ -100,7 +100,8 @@ def match_images(labels: dict[str, int], entries: Iterable[Entry]) -> list[Label
             missing.append(name)
     if missing:
         raise InvalidInputError(
-            f"data: expected every image of the label csv; missing {some(missing)}"
+            f"data: expected every image of the label csv; missing {some(missing)} of "
+            f"{len(labels)}; add them to the archive or remove their rows"
         )
     return found
 
@@ -210,6 +211,7 @@ def _label(where: str, text: str, classes: int) -> int:
     if not 0 <= label < classes:
         raise InvalidInputError(
             f"{where}: expected a label from 0 to {classes - 1} (number_of_classes {classes}); got "
-            f"{text.strip()[:60]!r}"
+            f"{text.strip()[:60]!r}; number the classes in the order of the model's outputs, from "
+            "0, or correct number_of_classes"
         )
     return label

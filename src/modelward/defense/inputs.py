@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelward.attacks import SourceKind, get_source
-from modelward.domain import AssessmentError, ModelwardError
+from modelward.domain import LEAST_FOR_DEFENSE, AssessmentError, ModelwardError
 
 __all__ = ["DefenseInputs", "Images", "Split", "derived_sources", "generate_unsent", "split_inputs"]
 
@@ -16,8 +16,6 @@ Images = NDArray[np.uint8]
 
 _CALIBRATION_SHARE = 0.2
 _TEST_SHARE = 0.2
-_LEAST_BENIGN = 10
-_LEAST_QUERIES = 10
 _QUERY_TEST_SHARE = 0.2
 _QUERY_TEST_MOST = 4000
 
@@ -49,8 +47,8 @@ class DefenseInputs:
 
     def __post_init__(self) -> None:
         for name, images, least in (
-            ("benign", self.benign, _LEAST_BENIGN),
-            ("queries", self.queries, _LEAST_QUERIES),
+            ("benign", self.benign, LEAST_FOR_DEFENSE),
+            ("queries", self.queries, LEAST_FOR_DEFENSE),
         ):
             if images.dtype != np.uint8 or images.ndim != 4:
                 raise AssessmentError(
@@ -120,9 +118,10 @@ def split_inputs(inputs: DefenseInputs, most: int) -> Split:
     order = rng.permutation(np.sort(first))
     calibration = max(3, round(len(order) * _CALIBRATION_SHARE))
     test = max(3, round(len(order) * _TEST_SHARE))
-    if len(order) < _LEAST_BENIGN:
+    if len(order) < LEAST_FOR_DEFENSE:
         raise AssessmentError(
-            f"defence: expected at least {_LEAST_BENIGN} different benign images, got {len(order)}"
+            f"defence: expected at least {LEAST_FOR_DEFENSE} different benign images, got "
+            f"{len(order)}; upload more, or send vulnerability_threshold 1 to do without a defence"
         )
     notes = []
     if len(order) < len(inputs.benign):

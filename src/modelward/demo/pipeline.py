@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.table import Table
@@ -89,7 +90,7 @@ def run_demo(settings: DemoSettings, console: Console) -> DemoResult:
             with _step(console, 6, "Assess the model"):
                 assessed = assess(client, artifacts, settings, dataset, console)
             findings = _judge(settings, dataset, target, assessed, console)
-            with _step(console, 7, "Log the results to MLflow"):
+            with _step(console, 8, "Log the results to MLflow"):
                 log_results(run, assessed, findings.clone, findings.defense)
         summary = _summarise(settings, target, assessed, findings, run.run_id)
         summary.write(settings.output / "summary.json")
@@ -138,7 +139,7 @@ def _judge(
         )
     if files.defense_artifact is None or files.attack_samples is None:
         return _Findings(clone, defense_figures(None, None), [], [], [])
-    with _step(console, 8, "Load the defence"):
+    with _step(console, 7, "Load the defence"):
         defense = load_defense(files.defense_artifact)
         fpr = judge_detector(defense, dataset.test)
         # A defence of its own reports: what it says of genuine digits are no attacks to report.
@@ -222,9 +223,15 @@ def _summarise(
     )
 
 
-def reopen_command(data: Path) -> str:
-    """Shell command that serves the results of a run again."""
-    return f"modelward serve --data {shlex.quote(str(data))}"
+def reopen_command(data: Path, url: str = "") -> str:
+    """Shell command that serves the results of a run again.
+
+    Args:
+        data: Data folder of the service.
+        url: Address that the service had; on the same port its monitor links work again.
+    """
+    port = urlsplit(url).port
+    return f"modelward serve --data {shlex.quote(str(data))}" + (f" --port {port}" if port else "")
 
 
 def _show_places(settings: DemoSettings, assessed: Assessed, console: Console) -> None:
@@ -242,9 +249,11 @@ def _show_places(settings: DemoSettings, assessed: Assessed, console: Console) -
     say(f"{'MLflow':<10}{settings.tracking}")
     if settings.tracking_uri is None:
         say(f"{'':<10}mlflow ui --backend-store-uri {shlex.quote(settings.tracking)}")
+    link = assessed.result.monitor_link
     if settings.url is None:
-        say(f"{'service':<10}{reopen_command(settings.output / 'service')}")
-    say(f"{'monitor':<10}{assessed.result.monitor_link}")
+        say(f"{'service':<10}{reopen_command(settings.output / 'service', link)}")
+    again = " (while the service runs)" if settings.url is None else ""
+    say(f"{'monitor':<10}{link}{again}")
 
 
 def _keep(service: LocalService, console: Console) -> None:

@@ -1,4 +1,4 @@
-"""Steps 3 and 7: what goes into the MLflow run."""
+"""Steps 3 and 8: what goes into the MLflow run."""
 
 from modelward.demo.assessment import Assessed
 from modelward.demo.datasets import Dataset, scaled
@@ -75,7 +75,7 @@ def log_training(
 def log_results(
     run: RunLogger, assessed: Assessed, clone: CloneResult | None, defense: DefenseFigures
 ) -> None:
-    """Step 7: reports, samples and artifact beside the training, with the figures that matter.
+    """Step 8: reports, samples and artifact beside the training, with the figures that matter.
 
     What the reports say goes under the names that every assessment uses; what was measured here,
     on digits that were never uploaded, goes under names that begin with ``test_``.

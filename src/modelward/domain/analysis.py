@@ -11,12 +11,14 @@ from pydantic import BaseModel, ConfigDict
 from modelward.domain.errors import InvalidInputError, InvalidParameterError
 from modelward.domain.taxonomy import Access, AttackType
 
-__all__ = ["ImageExtractionConfig", "parse_image_extraction"]
+__all__ = ["LEAST_FOR_DEFENSE", "ImageExtractionConfig", "parse_image_extraction"]
 
 MAX_SIDE = 2048
 MAX_CLASSES = 10_000
 MAX_QUERIES = 1_000_000
 MAX_SEED = 2**32 - 1
+LEAST_FOR_DEFENSE = 10
+"""Images, and queries, without which no detector can be trained and measured."""
 MAX_TEXT = 200
 """Longer texts are refused before they are parsed; no sane value comes near."""
 

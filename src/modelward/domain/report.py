@@ -177,6 +177,8 @@ class VulnerabilityReport(_Part):
     defense_recommended: bool
     references: tuple[Reference, ...]
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    """What makes the numbers doubtful, such as labels that do not fit the model."""
 
 
 class SourceDetection(_Part):

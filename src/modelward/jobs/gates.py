@@ -9,8 +9,10 @@ from pydantic import BaseModel
 
 from modelward.data import check_image_extraction
 from modelward.domain import (
+    LEAST_FOR_DEFENSE,
     AnalysisType,
     ImageExtractionConfig,
+    InvalidInputError,
     InvalidParameterError,
     SandboxOptions,
     Stage,
@@ -47,6 +49,21 @@ class Gate:
     stages: tuple[Stage, ...]
 
 
+def _check_images(config: ImageExtractionConfig, archives: Mapping[str, Path]) -> None:
+    """Look into the archives; where a defence is certain to come, it must be possible too."""
+    count = check_image_extraction(config, archives)
+    if config.vulnerability_threshold > 0:
+        return
+    asked = config.number_of_attack_queries
+    for what, got in (("labelled images", count), ("number_of_attack_queries", asked)):
+        if got < LEAST_FOR_DEFENSE:
+            raise InvalidInputError(
+                f"{what}: expected at least {LEAST_FOR_DEFENSE}, because vulnerability_threshold "
+                f"{config.vulnerability_threshold:g} always makes a defence; got {got}. Send more, "
+                "or vulnerability_threshold 1 for an analysis without a defence"
+            )
+
+
 def _check_sandboxable(
     config: ImageExtractionConfig, archives: Mapping[str, Path], options: SandboxOptions
 ) -> None:
@@ -59,7 +76,7 @@ def _check_sandboxable(
 _GATES: dict[tuple[TaskType, AnalysisType], Gate] = {
     (TaskType.IMAGE_CLASSIFICATION, AnalysisType.EXTRACTION): Gate(
         parse=parse_image_extraction,
-        check=check_image_extraction,
+        check=_check_images,
         check_model=_check_sandboxable,
         load=ImageExtractionConfig.model_validate,
         stages=_EXTRACTION_STAGES,

@@ -87,7 +87,9 @@ class AssessmentService:
             floor=settings.disk_free_floor_bytes,
             dispatching=lambda: self._dispatcher.alive,
         )
-        self.visits = Visits(self.links, self.uploads, self._jobs, self.audit, clock)
+        self.visits = Visits(
+            self.links, self.uploads, self._jobs, self.audit, clock, blobs=self.blobs
+        )
         self._held = contextlib.ExitStack()
 
     def start(self) -> None:

@@ -179,7 +179,8 @@ class Tenants:
             ).first()
         if row is None or not hmac.compare_digest(row.secret_hash, digest):
             raise UnauthenticatedError(
-                "x-api-key: expected a key of this service; got an unknown one"
+                "x-api-key: expected a key of this service; got an unknown one. "
+                "`modelward key create` makes one"
             )
         if row.revoked is not None:
             raise UnauthenticatedError("x-api-key: this key was revoked; use another one")

@@ -1,15 +1,26 @@
 """What whoever holds a signed link may do: upload to one slot, or see one job."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from modelward.domain import AccessDeniedError, ModelwardError
+from modelward.domain import (
+    AccessDeniedError,
+    ModelwardError,
+    ReportFormat,
+    ReportType,
+    VulnerabilityReport,
+)
 from modelward.jobs.audit import AuditTrail, OpenedLinks
 from modelward.jobs.links import Links
 from modelward.jobs.store import Artifact, Job, JobStore
 from modelward.jobs.uploads import Ticket, Uploads
+from modelward.storage import BlobStore
 
 __all__ = ["JobView", "Visits"]
+
+_REPORT = f"{ReportType.VULNERABILITY.value}.{ReportFormat.JSON.value}"
+_MOST_REPORT_BYTES = 8 * 2**20
 
 
 @dataclass(frozen=True)
@@ -18,6 +29,8 @@ class JobView:
 
     job: Job
     artifacts: Mapping[str, Artifact]
+    report: VulnerabilityReport | None = None
+    """Where the intervals stand; None until it is made, or where this version cannot read it."""
 
 
 class Visits:
@@ -30,9 +43,12 @@ class Visits:
         store: JobStore,
         audit: AuditTrail,
         clock: Callable[[], float],
+        *,
+        blobs: BlobStore,
     ) -> None:
         self._links = links
         self._uploads = uploads
+        self._blobs = blobs
         self._store = store
         self._audit = audit
         self._opened = OpenedLinks(clock)
@@ -73,4 +89,15 @@ class Visits:
         job = self.job(job_id, token)
         if self._opened.first(job.id):
             self._audit.note_reading("link.opened", organisation=job.organisation, subject=job.id)
-        return JobView(job=job, artifacts=self._store.artifacts(job.id, job.organisation))
+        made = self._store.artifacts(job.id, job.organisation)
+        return JobView(job=job, artifacts=made, report=self._report(made.get(_REPORT)))
+
+    def _report(self, artifact: Artifact | None) -> VulnerabilityReport | None:
+        if artifact is None or artifact.size > _MOST_REPORT_BYTES:
+            return None
+        try:
+            found = json.loads(self._blobs.read(artifact.blob))
+            known = VulnerabilityReport.model_fields
+            return VulnerabilityReport.model_validate({n: found[n] for n in known if n in found})
+        except (ModelwardError, ValueError, TypeError):  # removed meanwhile, or another version's
+            return None

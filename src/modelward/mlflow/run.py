@@ -1,6 +1,7 @@
 """One MLflow run, written to by someone who must not be stopped by it."""
 
 import math
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -194,24 +195,28 @@ def start_run(
     experiment: str = "modelward",
     run_name: str | None = None,
     *,
-    folder: Path | str = ".",
+    folder: Path | str | None = None,
 ) -> Iterator[RunLogger]:
     """Open an MLflow run; it ends ``FINISHED`` or, when the block raises, ``FAILED``.
 
     Args:
-        tracking_uri: An MLflow server or store; None: SQLite in ``folder``. A SQLite store keeps
-            its artifacts in ``mlruns`` beside the database.
+        tracking_uri: An MLflow server or store; None: the one that ``MLFLOW_TRACKING_URI`` names,
+            else SQLite in the working directory. A SQLite store keeps its artifacts in ``mlruns``
+            beside the database.
         experiment: Experiment name, created where it is missing.
         run_name: Name of the run; None lets MLflow choose.
-        folder: Where the default store lies.
+        folder: SQLite in this folder, whatever the variable says; for callers that name no store.
 
     Raises:
         MissingExtraError: MLflow is not installed.
     """
     mlflow = import_mlflow()
+    if tracking_uri is None and folder is None:
+        tracking_uri = os.environ.get("MLFLOW_TRACKING_URI") or None
     if tracking_uri is None:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        tracking_uri = default_tracking_uri(Path(folder))
+        place = Path(folder or ".")
+        place.mkdir(parents=True, exist_ok=True)
+        tracking_uri = default_tracking_uri(place)
     run = RunLogger(mlflow, tracking_uri)
     run._start(experiment, run_name)
     try:

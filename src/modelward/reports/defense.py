@@ -1,5 +1,7 @@
 """What the defence report says, section by section."""
 
+from dataclasses import replace
+
 from modelward.domain import DefenseReport, Measured
 from modelward.reports.defense_details import (
     confusion_section,
@@ -106,7 +108,8 @@ def _worst_tile(report: DefenseReport) -> Tile:
     worst = _worst(report)
     if worst is None:
         return Tile(label, "n/a", not_measured("no query family was left out"))
-    return Tile(label, percent(worst[1].value or 0.0), f"the worst: {shortened(worst[0], 40)}")
+    tile = rate_tile(label, worst[1])
+    return replace(tile, detail=f"the worst, {shortened(worst[0], 40)}: {tile.detail}")
 
 
 def _summary(report: DefenseReport) -> Section:

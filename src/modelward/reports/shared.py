@@ -127,7 +127,8 @@ def architecture(profile: ModelProfile, title: str) -> tuple[Block, ...]:
 def repeat_blocks(job: JobInfo) -> tuple[Block, ...]:
     """What it takes to get the same numbers again."""
     lines = [f"seed = {job.seed}"]
-    lines += [f"{key} = {shortened(str(value))}" for key, value in sorted(job.parameters.items())]
+    others = sorted((key, value) for key, value in job.parameters.items() if key != "seed")
+    lines += [f"{key} = {shortened(str(value))}" for key, value in others]
     blocks: list[Block] = [
         Paragraph(
             "To repeat this assessment, upload the same archives and start the analysis with "

@@ -157,7 +157,7 @@ def recognise(values: NDArray[np.float32], classes: int, activation: str | None)
     if count != classes and not (count == 1 and classes == 2):
         raise AssessmentError(
             f"model: expected {classes} outputs, as number_of_classes says; got {count}; "
-            "correct number_of_classes or upload another model"
+            "correct number_of_classes (labels count from 0) or upload another model"
         )
     if count == 1:
         inside = bool(((values >= 0) & (values <= 1)).all())

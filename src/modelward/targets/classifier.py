@@ -53,6 +53,12 @@ class Classifier(ABC):
         other.color_space = order
         return other
 
+    def with_normalisation(self, normalize_data: bool) -> Self:
+        """The same model, given pixels from 0 to 1 (True) or from 0 to 255 (False)."""
+        other = copy.copy(self)
+        other.normalize_data = normalize_data
+        return other
+
     def predict(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Class probabilities; 1 for the label and 0 elsewhere where labels are all it gives.
 

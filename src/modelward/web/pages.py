@@ -11,8 +11,21 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from modelward.domain import ModelwardError, ReportFormat, ReportType, StageStatus
-from modelward.jobs import STAGE_LABELS, AssessmentService, JobState, JobView, ready_downloads
+from modelward.domain import (
+    ModelwardError,
+    ReportFormat,
+    ReportType,
+    StageStatus,
+    VulnerabilityReport,
+)
+from modelward.jobs import (
+    DECLINED,
+    STAGE_LABELS,
+    AssessmentService,
+    JobState,
+    JobView,
+    ready_downloads,
+)
 from modelward.scoring import severity
 from modelward.web.responses import file_response
 
@@ -49,6 +62,12 @@ _STATES = {
 }
 
 
+_DECLINED = (
+    "Analysis completed. No defence was made: the vulnerability score is not above the threshold."
+)
+"""For people; clients of the API read the wire's sentence."""
+
+
 @dataclass(frozen=True)
 class _StageRow:
     label: str
@@ -80,17 +99,42 @@ def _is_bundle(report: ReportType, kind: ReportFormat) -> bool:
 
 
 def _stages(view: JobView) -> list[_StageRow]:
-    rows = []
+    """The stages; of those that the wire calls failed, only the first one was at work."""
+    rows, stopped = [], False
     for stage, status in view.job.stages.items():
-        skipped = status is StageStatus.NA and view.job.state.ended
-        rows.append(
-            _StageRow(
-                label=STAGE_LABELS[stage],
-                state="skipped" if skipped else _STATES[status],
-                seconds=view.job.stage_seconds.get(stage.value),
-            )
-        )
+        state = _STATES[status]
+        if status is StageStatus.NA and view.job.state.ended:
+            state = "skipped"
+        elif status is StageStatus.FAILED:
+            state, stopped = "not run" if stopped else view.job.state.value, True
+        seconds = view.job.stage_seconds.get(stage.value)
+        rows.append(_StageRow(label=STAGE_LABELS[stage], state=state, seconds=seconds))
     return rows
+
+
+def _intervals(report: VulnerabilityReport | None) -> dict[str, str]:
+    """What stands below the figures: intervals and sample counts, as far as they are known."""
+    if report is None:
+        return {}
+    score, accuracy = report.score_interval, report.original_accuracy
+    texts = {"score": f"{score.level * 100:g} % interval {score.low:.3f} to {score.high:.3f}"}
+    if accuracy.interval is not None:
+        low, high = accuracy.interval.low * 100, accuracy.interval.high * 100
+        level = accuracy.interval.level * 100
+        texts["accuracy"] = f"{level:g} % interval {low:.2f} to {high:.2f} %"
+        texts["images"] = f"on {accuracy.n:,} uploaded images"
+    return texts
+
+
+def _parameter(value: object) -> str:
+    """A parameter as people write it."""
+    if value is None:
+        return "not given"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return " × ".join(str(part) for part in value)
+    return f"{value:,}" if isinstance(value, int) and abs(value) >= 10_000 else str(value)
 
 
 def _time(seconds: float | None) -> str | None:
@@ -107,11 +151,14 @@ def _page(view: JobView, token: str, root: str) -> str:
         running=not job.state.ended,
         failed=job.state in (JobState.FAILED, JobState.CANCELLED),
         refresh=_REFRESH_SECONDS,
+        message=_DECLINED if job.message == DECLINED else job.message,
         severity=None if job.score is None else severity(job.score).value,
         stages=_stages(view),
         created=_time(job.created),
         finished=_time(job.finished),
-        parameters=sorted(job.config.items()),
+        intervals=_intervals(view.report),
+        warnings=view.report.warnings if view.report else (),
+        parameters=[(name, _parameter(value)) for name, value in sorted(job.config.items())],
         downloads=_downloads(view, token, root),
     )
 

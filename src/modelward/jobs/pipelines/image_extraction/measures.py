@@ -10,6 +10,7 @@ from modelward._version import __version__
 from modelward.attacks import ExtractionResult, Surrogate
 from modelward.domain import (
     AnalysisType,
+    AssessmentError,
     AttackType,
     ClassView,
     CurvePoint,
@@ -23,9 +24,14 @@ from modelward.jobs.pipeline import StageContext
 from modelward.jobs.pipelines.image_extraction.state import Assessment, Labels, Model
 from modelward.scoring import defense_due, extraction_score, measured_rate, references, severity
 
-__all__ = ["job_info", "predicted_labels", "vulnerability_report"]
+__all__ = ["hint_at_scale", "job_info", "predicted_labels", "vulnerability_report"]
 
 _BATCH = 512
+_DOUBTFUL = 0.9
+"""Accuracy up to which it is worth asking whether the pixels come on the wrong scale."""
+_CLEARLY = 0.05
+_WIRE_NAMES = {"input_shape": "input_dimensions", "defense_best_only": "defense_bestonly"}
+_FRACTIONS = "0 to 1 (normalize_data: yes)"
 
 
 def job_info(context: StageContext, state: Assessment) -> JobInfo:
@@ -40,7 +46,8 @@ def job_info(context: StageContext, state: Assessment) -> JobInfo:
         modelward_version=__version__,
         seed=state.config.seed,
         parameters={
-            key: str(tuple(value)) if isinstance(value, list) else value
+            # under the names of the request: whoever repeats the analysis sends them
+            _WIRE_NAMES.get(key, key): str(tuple(value)) if isinstance(value, list) else value
             for key, value in parameters.items()
         },
         versions={
@@ -86,6 +93,52 @@ def vulnerability_report(context: StageContext, state: Assessment) -> Vulnerabil
         defense_recommended=defense_due(score, config.vulnerability_threshold),
         references=references(AnalysisType.EXTRACTION),
         notes=tuple(state.notes),
+        warnings=_warnings(state),
+    )
+
+
+def _warnings(state: Assessment) -> tuple[str, ...]:
+    """What speaks against the upload itself: labels, scale or model that do not fit together.
+
+    The attack copies whatever the model answers, so its score would not show it.
+    """
+    truth = state.images.labels
+    right = float(np.mean(state.target_labels == truth))
+    constant = float(np.bincount(truth).max() / len(truth))
+    hint = hint_at_scale(state)
+    accuracy = f"the model is right on {_percent(right)} of the uploaded images"
+    if right > constant:
+        return (f"{accuracy}.{hint}",) if hint else ()
+    return (
+        f"{accuracy}, no more than always giving the most frequent label would be "
+        f"({_percent(constant)}): labels and model do not fit together. Check that the labels "
+        "count from 0 in the order of the model's outputs, normalize_data, color_space and the "
+        f"model file, and repeat the assessment.{hint}",
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.2f} %"
+
+
+def hint_at_scale(state: Assessment) -> str:
+    """A sentence where pixels on the other scale make the model clearly better; else empty."""
+    right = float(np.mean(state.target_labels == state.images.labels))
+    if right > _DOUBTFUL:
+        return ""
+    normalised = state.config.normalize_data
+    try:
+        labels = predicted_labels(
+            state.model.with_normalisation(not normalised), state.images.images
+        )
+    except AssessmentError:  # answers that are no numbers: not the scale it was made for
+        return ""
+    other = float(np.mean(labels == state.images.labels))
+    if other < right + _CLEARLY:
+        return ""
+    return (
+        f" With pixels from {'0 to 255 (normalize_data: no)' if normalised else _FRACTIONS} "
+        f"it is right on {_percent(other)}; repeat the assessment with that."
     )
 
 

@@ -47,7 +47,8 @@ def check_sanity(context: StageContext, state: Assessment) -> None:
         raise AssessmentError(
             "expected a model that tells at least two classes of the uploaded images apart; it "
             f"gives label {state.target_labels[0]} to all {len(images.labels)} of them. Check "
-            "normalize_data, color_space and the model file, or upload a more varied sample"
+            "normalize_data, color_space and the model file, or upload a more varied sample."
+            f"{measures.hint_at_scale(state)}"
         )
     order = np.random.default_rng([state.config.seed, 1]).permutation(len(images.labels))
     seeds = 0
