@@ -132,6 +132,7 @@ def _orphans(database: Database, blobs: BlobStore) -> list[Blob]:
     """Stored files that no row names; listed before the rows are read, so that none is missed."""
     limit = time.time() - _ORPHAN_SECONDS
     found = [blob for blob in blobs.blobs() if blob.modified < limit]
+    found += blobs.drafts(before=limit)
     with database.read() as connection:
         named = set(connection.execute(select(uploads.c.blob)).scalars())
         named |= set(connection.execute(select(artifacts.c.blob)).scalars())
