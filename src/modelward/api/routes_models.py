@@ -106,7 +106,11 @@ async def _upload(request: Request) -> Response:
     try:
         with disk_errors():
             await receive_upload(
-                request, ticket.path, limit=service.settings.upload_max_bytes, key=ticket.key
+                request,
+                ticket.path,
+                limit=service.settings.upload_max_bytes,
+                key=ticket.key,
+                room=service.uploads.require_room,
             )
         size = await run_in_threadpool(service.uploads.accept, ticket)
     except ModelwardError as error:

@@ -78,6 +78,7 @@ def run_server(
     Raises:
         InvalidInputError: The address is taken, or a setting is malformed.
         UnavailableError: The data folder cannot be used.
+        ConflictError: Another server uses it.
     """
     listener = _listen(settings)
     try:
@@ -123,5 +124,12 @@ def _run(
         ready(settings.base_url)
 
     server = _Server(config, ready=started)
-    server.run(sockets=[listener])
+    try:
+        server.run(sockets=[listener])
+    except SystemExit:
+        # uvicorn's way to say that it did not start; it has told the reason
+        if app.state.start_refused is None:
+            return 1
+    if app.state.start_refused is not None:
+        raise app.state.start_refused
     return 0 if server.started else 1

@@ -14,7 +14,15 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from modelward.domain import InvalidInputError, ModelwardError, StorageFullError, UnavailableError
 from modelward.storage import disk_errors, make_folder, private_folder
 
-__all__ = ["DATABASE_FILE", "Database", "check_database", "exclusive", "no_service"]
+__all__ = [
+    "DATABASE_FILE",
+    "Database",
+    "check_database",
+    "damaged",
+    "exclusive",
+    "explain",
+    "no_service",
+]
 
 DATABASE_FILE = "modelward.db"
 _BUSY_SECONDS = 10.0
@@ -23,10 +31,19 @@ _RETRY_SECONDS = 5.0
 
 @contextmanager
 def exclusive(path: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Hold a lock file; yields False where ``wait`` is off and another process holds it."""
+    """Hold a lock file; yields False where ``wait`` is off and another process holds it.
+
+    Raises:
+        UnavailableError: It cannot be made, or something else stands in its place.
+    """
     make_folder(path.parent)
-    with disk_errors():
-        handle = path.open("a")
+    try:
+        with disk_errors():
+            handle = path.open("a")
+    except IsADirectoryError as error:
+        raise UnavailableError(
+            f"lock file {path}: expected a file, or nothing; got a folder. Move it away"
+        ) from error
     with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -53,6 +70,8 @@ class Database:
         self._folder = data
         self._engine = create_engine(
             f"sqlite:///{data / DATABASE_FILE}",
+            # errors reach the log, and parameters may hold what a client keeps secret
+            hide_parameters=True,
             # at least one connection for each thread that serves requests
             pool_size=10,
             max_overflow=40,
@@ -110,9 +129,14 @@ class Database:
         try:
             yield
         except DBAPIError as error:
-            if found := _explain(error.orig, self._folder):
+            if found := explain(error.orig, self._folder):
                 raise found from error
             raise
+        except UnicodeEncodeError as error:
+            # half of a surrogate pair, or bytes of a command line that are no UTF-8
+            raise InvalidInputError(
+                f"text: expected Unicode characters; got {error.object[:40]!a}"
+            ) from None
         except PoolTimeoutError as error:
             raise UnavailableError(
                 "database: expected a free connection; all are in use. Try again in a moment",
@@ -136,9 +160,9 @@ def check_database(data: Path) -> None:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("ROLLBACK")
     except sqlite3.Error as error:
-        raise (_explain(error, data) or UnavailableError(f"database {path}: {error}")) from error
+        raise (explain(error, data) or UnavailableError(f"database {path}: {error}")) from error
     if verdict != ["ok"]:
-        raise _damaged(path, str(verdict[0]) if verdict else "no answer")
+        raise damaged(path, str(verdict[0]) if verdict else "no answer")
 
 
 def no_service(data: Path) -> InvalidInputError:
@@ -149,7 +173,8 @@ def no_service(data: Path) -> InvalidInputError:
     )
 
 
-def _damaged(path: Path, detail: str) -> UnavailableError:
+def damaged(path: Path, detail: str) -> UnavailableError:
+    """What to tell about a database file that is broken."""
     return UnavailableError(
         f"database {path}: expected a sound SQLite file; it is damaged ({detail[:200]}). Stop the "
         "service, keep a copy of the data folder, and bring back the last backup with `modelward "
@@ -157,10 +182,11 @@ def _damaged(path: Path, detail: str) -> UnavailableError:
     )
 
 
-def _explain(error: object, data: Path) -> ModelwardError | None:
+def explain(error: object, data: Path) -> ModelwardError | None:
+    """What to tell the user about an error of SQLite; None where it is no trouble of the file."""
     text = str(error).lower()
     if "malformed" in text or "not a database" in text:
-        return _damaged(data / DATABASE_FILE, text)
+        return damaged(data / DATABASE_FILE, text)
     if "locked" in text or "busy" in text:
         return UnavailableError(
             "database: expected to be free for a moment; another process holds its lock. Try "

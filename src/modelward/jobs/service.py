@@ -71,7 +71,13 @@ class AssessmentService:
         signing = SigningKeys(settings.data, longest_life=settings.longest_link_life, clock=clock)
         self.links = Links(settings, signer=signing, clock=clock)
         self._registrations = Registrations(self._database, clock)
-        self.uploads = Uploads(settings.data, self._registrations, self.blobs, self.links)
+        self.uploads = Uploads(
+            settings.data,
+            self._registrations,
+            self.blobs,
+            self.links,
+            reserve=settings.disk_reserve_bytes,
+        )
         self._jobs = JobStore(self._database, clock)
         self._limits = QueueLimits(
             settings.queue_max_jobs, settings.queue_max_jobs_per_organisation
@@ -159,6 +165,7 @@ class AssessmentService:
             NotFoundError: Unknown model.
             InvalidInputError: Missing or unfit files, malformed values.
             InvalidParameterError: Values that are not allowed, or a key that came with others.
+            ConflictError: The model's files are gone, or change at this moment.
             TooManyRequestsError: Too many jobs wait.
             UnavailableError: Disk or database cannot be used; no job was made.
         """
@@ -205,6 +212,11 @@ class AssessmentService:
         found = self._registrations.uploads(registration.id, registration.organisation)
         wanted = slots(registration.task, registration.analysis)
         missing = [slot for slot in wanted if slot not in found]
+        if missing and registration.locked:
+            raise ConflictError(
+                "uploads: the files of this model were removed because of their age; register it "
+                "again, upload and analyse it"
+            )
         if missing:
             raise InvalidInputError(
                 f"uploads: expected {', '.join(wanted)}; missing: {', '.join(missing)}. "
