@@ -42,4 +42,4 @@ async def report(request: Request) -> Response:
         request.query_params.get("report_type"),
         request.query_params.get("file_format"),
     )
-    return file_response(download, service_of(request).blobs)
+    return await file_response(download, service_of(request).blobs)
