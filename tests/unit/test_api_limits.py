@@ -1,9 +1,15 @@
-"""Token buckets under a clock that the test moves."""
+"""Token buckets under a clock that the test moves, and turns of work that takes long."""
+
+import asyncio
+import threading
+from collections import Counter
 
 import pytest
 
 from modelward.api.limits import RateLimiter
 from modelward.api.server import is_loopback
+from modelward.api.turns import Turns
+from modelward.domain import InvalidInputError
 
 
 class Clock:
@@ -46,3 +52,55 @@ def test_buckets_do_not_grow_without_end() -> None:
 )  # fmt: skip
 def test_loopback(host: str, expected: bool) -> None:
     assert is_loopback(host) is expected
+
+
+def test_work_is_done_in_turns_and_nobody_waits_for_the_queue_of_another() -> None:
+    turns = Turns(at_once=2)
+    running: Counter[int] = Counter()
+    most: Counter[str] = Counter()
+    order: list[int] = []
+    guard, release = threading.Lock(), threading.Event()
+
+    def work(organisation: int) -> int:
+        with guard:
+            running[organisation] += 1
+            order.append(organisation)
+            most["of one"] = max(most["of one"], running[organisation])
+            most["in all"] = max(most["in all"], running.total())
+        assert release.wait(30)
+        with guard:
+            running[organisation] -= 1
+        return organisation
+
+    async def crowd() -> list[int]:
+        first = [asyncio.create_task(turns.run(1, work, 1)) for _ in range(20)]
+        while running[1] < 1:
+            await asyncio.sleep(0.01)
+        late = asyncio.create_task(turns.run(2, work, 2))
+        while running[2] < 1:
+            await asyncio.sleep(0.01)
+        release.set()
+        return list(await asyncio.wait_for(asyncio.gather(*first, late), 30))
+
+    assert asyncio.run(crowd()) == [1] * 20 + [2]
+    assert order[:2] == [1, 2]
+    assert most == {"of one": 1, "in all": 2}
+
+
+def test_turns_outlive_failures_and_their_memory_is_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("modelward.api.turns._MOST_IDLE", 10)
+    turns = Turns()
+
+    def fail() -> None:
+        raise InvalidInputError("archive: broken")
+
+    async def many() -> None:
+        for number in range(50):
+            for _ in range(2):
+                with pytest.raises(InvalidInputError, match="broken"):
+                    await turns.run(number % 30, fail)
+
+    asyncio.run(many())
+    assert len(turns._each) == 10

@@ -223,7 +223,7 @@ def test_uploads_of_unknown_size_stop_at_the_reserve(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = service.register().json()["data"]["urls"]["data_upload_url"]
-    left = iter([2**40, 2**40, 0])
+    left = iter([2**40, 0])
     monkeypatch.setattr(
         "modelward.jobs.uploads.shutil.disk_usage", lambda _: SimpleNamespace(free=next(left))
     )

@@ -5,6 +5,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
+from modelward.api.turns import Turns
 from modelward.settings import Settings
 
 __all__ = ["Limits", "RateLimiter"]
@@ -74,6 +75,7 @@ class Limits:
         self.addresses = RateLimiter(settings.address_requests_per_second, settings.address_burst)
         self.failures = RateLimiter(settings.failures_per_second, settings.failure_burst)
         self.known = KnownSecrets()
+        self.turns = Turns()
 
 
 class KnownSecrets:

@@ -132,25 +132,31 @@ class Uploads:
                 retry_after=_RETRY_SECONDS,
             )
 
+    def check(self, ticket: Ticket) -> None:
+        """Look through a completely received archive; takes most of a second for the largest.
+
+        Raises:
+            InvalidInputError: Not an archive, or one that is refused.
+            PayloadTooLargeError: Declared content above the limits.
+        """
+        if ticket.path.stat().st_size == 0:
+            raise InvalidInputError(
+                f"upload of {ticket.slot}: expected a zip archive; got no bytes"
+            )
+        self._inspect(ticket.path)
+
     def accept(self, ticket: Ticket) -> int:
-        """Inspect a completely received archive and make it the slot's current one.
+        """Make an archive that was checked the slot's current one.
 
         Returns:
             Its size in bytes.
 
         Raises:
-            InvalidInputError: Not an archive, or one that is refused; nothing is kept.
-            PayloadTooLargeError: Declared content above the limits; nothing is kept.
             ConflictError: Analysis started while the body was on its way; nothing is kept.
             StorageFullError: No room to keep it.
         """
         size = ticket.path.stat().st_size
         self.require_room(size)  # for a moment there are two of it
-        if size == 0:
-            raise InvalidInputError(
-                f"upload of {ticket.slot}: expected a zip archive; got no bytes"
-            )
-        self._inspect(ticket.path)
         blob = f"inputs/{ticket.model_id}/{ticket.slot}/{ticket.path.stem}.zip"
         self._blobs.put_file(blob, ticket.path)
         try:
