@@ -1,11 +1,13 @@
 """The blob store."""
 
+import contextlib
 import math
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -103,3 +105,37 @@ def test_an_opened_blob_is_of_one_moment(store: BlobStore) -> None:
     store.delete("k")
     with pytest.raises(NotFoundError, match="expected a stored file at k"):
         store.stream("k")
+
+
+def test_walks_go_on_where_others_remove_folders(
+    store: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        store.put_bytes(f"a/{number}/x", b"1")
+        store.delete(f"a/{number}/x")
+    store.put_bytes("b/y", b"1")
+    (tmp_path / "blobs" / "a" / "9").mkdir()
+    (tmp_path / "blobs" / "a" / "9" / "x#1").write_bytes(b"half")
+    scandir = os.scandir
+
+    def meddled(path: str) -> Any:
+        """Whatever is listed loses a folder before it is looked into."""
+        listed = scandir(path)
+        if Path(path) == tmp_path / "blobs" / "a":
+            with contextlib.suppress(FileNotFoundError):
+                os.rmdir(tmp_path / "blobs" / "a" / "3")
+        return listed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", meddled)
+        assert [draft.key for draft in store.drafts(before=math.inf)] == ["a/9/x#1"]
+        (tmp_path / "blobs" / "a" / "3").mkdir()
+        store.sweep()
+    assert sorted(path.name for path in (tmp_path / "blobs").rglob("*")) == [
+        "9", "a", "b", "x#1", "y",
+    ]  # fmt: skip
+    store.delete("a/9/x#1")
+    store.sweep("b/")
+    store.sweep("a/9")
+    store.sweep("nothing/")
+    assert sorted(path.name for path in (tmp_path / "blobs").rglob("*")) == ["a", "b", "y"]

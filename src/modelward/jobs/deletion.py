@@ -55,6 +55,7 @@ def remove_job(blobs: BlobStore, data: Path, job_id: str, removed: Removed) -> N
     """Remove all files of a job that is gone, half-written ones too."""
     prefix = f"artifacts/{job_id}/"
     remove_blobs(blobs, [*blobs.blobs(prefix), *blobs.drafts(prefix, before=math.inf)], removed)
+    blobs.sweep(prefix)
     remove_job_files(data, job_id)
 
 
@@ -116,7 +117,7 @@ def delete_model(
     prefix = f"inputs/{model_id}/"
     broken = blobs.drafts(prefix, before=time.time() - _WRITING_SECONDS)
     remove_blobs(blobs, [*blobs.blobs(prefix), *broken], removed)
+    blobs.sweep(prefix)
     for row in rows:
         remove_job(blobs, data, row.id, removed)
-    blobs.sweep()
     return removed

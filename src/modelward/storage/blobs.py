@@ -1,6 +1,7 @@
 """Blob store over obstore; nothing is ever read into memory as a whole unless asked for."""
 
 import contextlib
+import os
 import re
 import shutil
 import stat
@@ -180,20 +181,21 @@ class BlobStore:
         A writer that is killed leaves its draft, which is no blob and may be as large as one.
         """
         found = []
-        for path in (self._root / prefix).rglob("*#*"):
-            with contextlib.suppress(OSError):  # it is finished, or gone, meanwhile
-                status = path.lstat()
-                if _DRAFT.fullmatch(path.name) and stat.S_ISREG(status.st_mode):
-                    key = path.relative_to(self._root).as_posix()
-                    found.append(Blob(key, status.st_size, status.st_mtime))
-        return sorted(
-            (draft for draft in found if draft.modified < before), key=lambda draft: draft.key
-        )
+        for folder, _, names in os.walk(self._root / prefix):
+            for name in filter(_DRAFT.fullmatch, names):
+                path = Path(folder, name)
+                with contextlib.suppress(FileNotFoundError):  # it is finished, or gone, meanwhile
+                    status = path.lstat()
+                    if stat.S_ISREG(status.st_mode) and status.st_mtime < before:
+                        key = path.relative_to(self._root).as_posix()
+                        found.append(Blob(key, status.st_size, status.st_mtime))
+        return sorted(found, key=lambda draft: draft.key)
 
-    def sweep(self) -> None:
-        """Remove folders that hold nothing any more."""
-        for folder in sorted(self._root.rglob("*"), key=lambda path: len(path.parts), reverse=True):
-            if folder.is_dir() and not folder.is_symlink():
-                # Another process may be about to put a file there: then it is not empty.
+    def sweep(self, prefix: str = "") -> None:
+        """Remove folders that hold nothing any more: the one of the prefix, and those below it."""
+        # os.walk, unlike pathlib, takes it calmly where others remove folders meanwhile.
+        for folder, _, _ in os.walk(self._root / prefix, topdown=False):
+            # Another process may be about to put a file there: then it is not empty.
+            if Path(folder) != self._root:
                 with contextlib.suppress(OSError):
-                    folder.rmdir()
+                    os.rmdir(folder)
