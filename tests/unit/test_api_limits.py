@@ -9,7 +9,7 @@ import pytest
 from modelward.api.limits import RateLimiter
 from modelward.api.server import is_loopback
 from modelward.api.turns import Turns
-from modelward.domain import InvalidInputError
+from modelward.domain import InvalidInputError, TooManyRequestsError
 
 
 class Clock:
@@ -104,3 +104,21 @@ def test_turns_outlive_failures_and_their_memory_is_bounded(
 
     asyncio.run(many())
     assert len(turns._each) == 10
+
+
+def test_work_that_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelward.api.turns._MOST_WAITING", 3)
+    turns, release = Turns(), threading.Event()
+
+    async def crowd() -> list[object]:
+        tasks = [asyncio.create_task(turns.run(1, release.wait, 30)) for _ in range(6)]
+        while sum(task.done() for task in tasks) < 2:
+            await asyncio.sleep(0.01)
+        assert await turns.run(2, str) == ""  # others are not concerned
+        release.set()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    found = asyncio.run(crowd())
+    assert found[:4] == [True] * 4
+    for error in found[4:]:
+        assert isinstance(error, TooManyRequestsError) and error.retry_after > 0

@@ -272,6 +272,17 @@ def _obey_permissions() -> None:
         os._exit(77)
 
 
+@pytest.mark.parametrize("command", [("serve", "--port", "0"), ("org", "list")])
+def test_a_schema_of_a_newer_version_is_told(tmp_path: Path, command: tuple[str, ...]) -> None:
+    Database(tmp_path).migrate()
+    with closing(sqlite3.connect(tmp_path / "modelward.db")) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    done = CliRunner().invoke(commands, [*command, "--data", str(tmp_path)])
+    assert done.exit_code == 2, done.output
+    assert "9999" in done.stderr and "A newer version made it" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_serve_refuses_a_read_only_folder(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()

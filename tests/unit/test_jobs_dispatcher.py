@@ -233,3 +233,19 @@ def test_jobs_outlive_a_machine_that_starts_no_process(
     assert world.jobs.claim() is None  # not at once
     world.now += 31
     assert world.jobs.claim().id == "job-1"  # type: ignore[union-attr]
+
+
+def test_what_a_process_printed_cannot_pass_for_a_line_of_the_service(
+    world: JobWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.add("job-1")
+    prints = (
+        r"import os; os.write(2, b'first\n2026-01-01 INFO job-9 succeeded\n"
+        r"\x1b[2J token=s3cr3t\n'); os._exit(7)"
+    )
+    with _running(world, prints, job_attempts=1):
+        _wait(lambda: world.jobs.get_unscoped("job-1").state is JobState.FAILED)
+    assert (
+        "exit code 7 before the job was done; its log ends:\n    | first\n"
+        "    | 2026-01-01 INFO job-9 succeeded\n    | \\x1b[2J token=***"
+    ) in caplog.text

@@ -52,9 +52,10 @@ def _leave_behind(world: JobWorld, job: str) -> list[Path]:
 
 
 def test_old_files_go_and_the_job_stays(world: JobWorld) -> None:
-    world.add("job-1", key=RequestKey.of("k", {}))
+    world.add("job-1", key=RequestKey.of("k", {}), payload={"model_api_details": "long"})
     world.finish("job-1")
     left = _leave_behind(world, "job-1")
+    assert world.jobs.get_unscoped("job-1").payload
     world.now += 10 * DAY
     assert _collect(world, 30).files == 0
     assert all(path.exists() for path in left)
@@ -65,7 +66,7 @@ def test_old_files_go_and_the_job_stays(world: JobWorld) -> None:
     assert removed == counted
     assert world.blobs.keys() == [] and not any(path.exists() for path in left)
     job = world.jobs.get_unscoped("job-1")
-    assert (job.state, job.purged) == ("succeeded", world.now)
+    assert (job.state, job.purged, job.payload) == ("succeeded", world.now, {})
     with pytest.raises(NotFoundError, match=r"because of their age.*register the model again"):
         build_download(
             job,

@@ -8,10 +8,15 @@ from typing import Any, TypeVar
 import anyio
 import anyio.to_thread
 
+from modelward.domain import TooManyRequestsError
+
 __all__ = ["Turns"]
 
 _Result = TypeVar("_Result")
 _AT_ONCE = 2
+_MOST_WAITING = 100
+"""Pieces of one organisation's work that wait, each with a file on the disk."""
+_RETRY_SECONDS = 10.0
 _MOST_IDLE = 1_000
 
 
@@ -35,10 +40,20 @@ class Turns:
             organisation: For whom it is done; those of others do not wait for its queue.
             work: Blocks its thread.
             given: Its arguments.
+
+        Raises:
+            TooManyRequestsError: So much of the organisation's work waits already.
         """
         if self._all is None:  # not before there is an event loop
             self._all = anyio.CapacityLimiter(self._at_once)
-        async with self._of(organisation):
+        turn = self._of(organisation)
+        if turn.statistics().tasks_waiting >= _MOST_WAITING:
+            raise TooManyRequestsError(
+                f"files: expected at most {_MOST_WAITING} of one organisation that wait to be "
+                "looked through; send it again when some are done",
+                retry_after=_RETRY_SECONDS,
+            )
+        async with turn:
             return await anyio.to_thread.run_sync(partial(work, *given), limiter=self._all)
 
     def _of(self, organisation: int) -> anyio.Lock:

@@ -11,7 +11,13 @@ from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from modelward.domain import InvalidInputError, ModelwardError, StorageFullError, UnavailableError
+from modelward.domain import (
+    ConflictError,
+    InvalidInputError,
+    ModelwardError,
+    StorageFullError,
+    UnavailableError,
+)
 from modelward.storage import disk_errors, make_folder, private_folder
 
 __all__ = [
@@ -83,9 +89,14 @@ class Database:
         self._durable_writer = self._engine.execution_options(modelward_write="FULL")
 
     def migrate(self) -> None:
-        """Bring the schema to the newest step; safe where several processes start at once."""
+        """Bring the schema to the newest step; safe where several processes start at once.
+
+        Raises:
+            ConflictError: A newer version of Modelward made the schema.
+        """
         from alembic import command
         from alembic.config import Config
+        from alembic.util import CommandError
 
         config = Config()
         config.set_main_option(
@@ -97,7 +108,13 @@ class Database:
             self._engine.connect() as connection,
         ):
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            try:
+                command.upgrade(config, "head")
+            except CommandError as error:
+                raise ConflictError(
+                    f"database {self._folder / DATABASE_FILE}: expected a schema that this version "
+                    f"of Modelward knows; {error}. A newer version made it: use that one"
+                ) from error
             connection.commit()
 
     @contextmanager

@@ -4,7 +4,6 @@ import errno
 import logging
 import os
 import shutil
-import signal
 import sys
 import threading
 import time
@@ -14,10 +13,10 @@ from dataclasses import dataclass
 from modelward.domain import SandboxOptions, StorageFullError, UnavailableError
 from modelward.jobs.checkpoints import checkpoint_folder
 from modelward.jobs.deletion import Removed, remove_job
+from modelward.jobs.exits import exit_reason, mib, quoted_log
 from modelward.jobs.processes import Worker, machine_memory, process_children
 from modelward.jobs.records import Job, JobState
 from modelward.jobs.runner import Outcome
-from modelward.jobs.secrets import mask
 from modelward.jobs.store import JobStore
 from modelward.settings import Settings
 from modelward.storage import BlobStore, disk_trouble, make_folder
@@ -148,8 +147,8 @@ class Dispatcher:
             _LOG.log(
                 logging.INFO if enough else logging.ERROR,
                 "data folder: %s free; jobs are started with at least %s (disk_reserve_bytes)",
-                _mib(free),
-                _mib(self._settings.disk_reserve_bytes),
+                mib(free),
+                mib(self._settings.disk_reserve_bytes),
             )
         return enough
 
@@ -195,14 +194,16 @@ class Dispatcher:
             state = self._store.states([worker.job_id]).get(worker.job_id)
             if state is JobState.RUNNING:
                 job = self._store.get_unscoped(worker.job_id)
-                _LOG.error("job %s: %s; %s", job.id, _reason(code), mask(worker.tail()))
+                _LOG.error(
+                    "job %s: %s; its log ends:%s", job.id, exit_reason(code), quoted_log(worker)
+                )
                 if worker.stopped_for:
                     self._store.fail(job.id, worker.stopped_for)
                 else:
                     # Trouble with the disk seldom ends at once.
                     pause = _DISK_SECONDS * 4 ** min(job.attempts - 1, _MOST_STEPS)
                     delay = pause if code == Outcome.TROUBLE else 0.0
-                    self._again(job, _reason(code), ran=worker.seconds, delay=delay)
+                    self._again(job, exit_reason(code), ran=worker.seconds, delay=delay)
             self._workers.remove(worker)
             self._clear_after(worker, state)
             self._tell()
@@ -268,8 +269,8 @@ class Dispatcher:
         ran = worker.seconds + self._store.get_unscoped(worker.job_id).ran_seconds
         if used > self._limits.memory:
             worker.stopped_for = (
-                f"memory: expected at most {_mib(self._limits.memory)} for one job (setting "
-                f"job_max_memory_bytes); its processes held {_mib(used)}. Raise the setting on a "
+                f"memory: expected at most {mib(self._limits.memory)} for one job (setting "
+                f"job_max_memory_bytes); its processes held {mib(used)}. Raise the setting on a "
                 "machine with more memory, or send fewer images or queries"
             )
         elif ran > self._limits.seconds:
@@ -322,22 +323,3 @@ class Dispatcher:
             self._tell()
         except UnavailableError:
             _LOG.exception("ends of jobs are told at the next start")
-
-
-def _mib(count: int) -> str:
-    return f"{count / 2**20:,.0f} MiB"
-
-
-def _reason(code: int) -> str:
-    if code == Outcome.TROUBLE:
-        return "The job process met a full disk, or a database that could not be used"
-    if code == Outcome.INTERRUPTED:
-        return "The job process was ended by SIGTERM"
-    if code < 0:
-        try:
-            name = signal.Signals(-code).name
-        except ValueError:
-            name = f"signal {-code}"
-        hint = " (often: not enough memory)" if name == "SIGKILL" else ""
-        return f"The job process was ended by {name}{hint}"
-    return f"The job process ended with exit code {code} before the job was done"

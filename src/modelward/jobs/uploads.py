@@ -71,7 +71,7 @@ class Uploads:
     def start(self) -> None:
         """Remove what uploads left when the service was killed."""
         make_folder(self._incoming)
-        for leftover in self._incoming.iterdir():
+        for leftover in self._incoming.glob("*.part"):
             leftover.unlink(missing_ok=True)
 
     def urls(self, registration: Registration) -> dict[str, Any]:
