@@ -3,8 +3,10 @@
 import asyncio
 import json
 import math
+import threading
 from pathlib import Path
 
+import anyio.to_thread
 import pytest
 from api_talk import BASE, Talk, talk
 
@@ -88,6 +90,27 @@ def test_status_is_delayed_and_never_refused(
         failures_per_second=0.01,
     )  # fmt: skip
     assert max(slept) > 5
+
+
+def test_status_needs_no_thread_that_waits_for_the_database(tmp_path: Path) -> None:
+    """Calls that write may wait in all of them; existing clients give up after 15 seconds."""
+
+    async def conversation(talking: Talk) -> None:
+        release = threading.Event()
+        threads = int(anyio.to_thread.current_default_thread_limiter().total_tokens)
+        waiting = [
+            asyncio.create_task(anyio.to_thread.run_sync(release.wait)) for _ in range(threads)
+        ]
+        try:
+            async with talking.client(headers=talking.headers) as client:
+                for path in (STATUS, DETAIL):
+                    answer = await asyncio.wait_for(client.get(path), 30)
+                    assert answer.status_code == 404
+        finally:
+            release.set()
+            await asyncio.gather(*waiting)
+
+    talk(tmp_path, conversation)
 
 
 def test_guessing_is_slowed_down_and_neighbours_are_not_its_victims(tmp_path: Path) -> None:

@@ -176,9 +176,9 @@ def test_a_locked_database_is_asked_once_for_the_use_of_a_key(
     asked = []
     write = Database.write
 
-    def watched(self: Database, *, durable: bool = False) -> Any:
-        asked.append(durable)
-        return write(self, durable=durable)
+    def watched(self: Database, *, wait_seconds: float) -> Any:
+        asked.append(wait_seconds)
+        return write(self, wait_seconds=0.05)
 
     monkeypatch.setattr(Database, "write", watched)
     path = service.service.settings.data / "modelward.db"
@@ -189,7 +189,7 @@ def test_a_locked_database_is_asked_once_for_the_use_of_a_key(
                 f"{BASE}/job_status_detailed", params={"job_id": "job-0"}, headers=service.headers
             )
             assert answer.status_code == 404
-    assert len(asked) == 1
+    assert asked == [1.0]
 
 
 def test_errors_of_the_database_repeat_no_values(service: Service) -> None:

@@ -85,8 +85,10 @@ class Database:
         )
         event.listen(self._engine, "connect", _prepare)
         event.listen(self._engine, "begin", _begin)
-        self._writer = self._engine.execution_options(modelward_write="NORMAL")
-        self._durable_writer = self._engine.execution_options(modelward_write="FULL")
+        self._writer = self._engine.execution_options(
+            modelward_write="NORMAL", modelward_wait=wait_seconds
+        )
+        self._durable_writer = self._writer.execution_options(modelward_write="FULL")
 
     def migrate(self) -> None:
         """Bring the schema to the newest step; safe where several processes start at once.
@@ -124,7 +126,9 @@ class Database:
             yield connection
 
     @contextmanager
-    def write(self, *, durable: bool = False) -> Iterator[Connection]:
+    def write(
+        self, *, durable: bool = False, wait_seconds: float | None = None
+    ) -> Iterator[Connection]:
         """A transaction for writing; committed at the end, rolled back on an exception.
 
         Args:
@@ -132,8 +136,11 @@ class Database:
                 (``synchronous=FULL``). Without it a commit survives the death of any process, but
                 a power cut may take the last ones: enough for progress, not for a promise to a
                 client (a job is accepted, has ended).
+            wait_seconds: How long to wait for another writer, where that is not as long as usual.
         """
         writer = self._durable_writer if durable else self._writer
+        if wait_seconds is not None:
+            writer = writer.execution_options(modelward_wait=wait_seconds)
         with self._explained(), writer.begin() as connection:
             yield connection
 
@@ -239,10 +246,12 @@ def _prepare(connection: Any, _record: object) -> None:
 
 
 def _begin(connection: Connection) -> None:
-    level = connection.get_execution_options().get("modelward_write")
+    options = connection.get_execution_options()
+    level = options.get("modelward_write")
     if level is None:
         connection.exec_driver_sql("BEGIN")
         return
-    # Holds for the connection, and may only change outside of a transaction.
+    # Both hold for the connection, and the level may only change outside of a transaction.
+    connection.exec_driver_sql(f"PRAGMA busy_timeout={int(options['modelward_wait'] * 1000)}")
     connection.exec_driver_sql(f"PRAGMA synchronous={level}")
     connection.exec_driver_sql("BEGIN IMMEDIATE")

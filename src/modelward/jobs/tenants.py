@@ -29,8 +29,10 @@ __all__ = ["Caller", "Credentials", "Organisation", "Tenants"]
 _LOG = logging.getLogger(__name__)
 _MOST_DIGITS = 18
 """Longer numbers do not fit into the database, and name nobody."""
+_NOTE_SECONDS = 1.0
+"""Longest wait for the database's lock to note the use of a key, during which a call waits."""
 _PATIENCE_SECONDS = 30.0
-"""After a use that could not be noted, none is noted for so long: each try may wait for a lock."""
+"""After a use that could not be noted, none is noted for so long."""
 
 
 @dataclass(frozen=True)
@@ -208,7 +210,7 @@ class Tenants:
         if renewed:
             values["expires"] = now + self._settings.key_lifetime_seconds
         try:
-            with self._database.write() as connection:
+            with self._database.write(wait_seconds=_NOTE_SECONDS) as connection:
                 connection.execute(update(api_keys).where(api_keys.c.id == key).values(**values))
         except (UnavailableError, StorageFullError):
             # Reading goes on while the database is busy or the disk full; a later use notes it.
