@@ -1,6 +1,8 @@
 """Token buckets under a clock that the test moves, and turns of work that takes long."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections import Counter
 
@@ -122,3 +124,24 @@ def test_work_that_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found[:4] == [True] * 4
     for error in found[4:]:
         assert isinstance(error, TooManyRequestsError) and error.retry_after > 0
+
+
+@pytest.mark.parametrize(
+    ("limits", "left", "warned"),
+    [((100, 5000), 2512, False), ((100, 1000), 1000, True), ((4000, 5000), 4000, False)],
+)
+def test_there_is_a_file_for_each_connection(
+    limits: tuple[int, int], left: int, warned: bool
+) -> None:
+    """In a process of its own: a limit that was lowered stays so."""
+    script = (
+        "import resource, sys; from modelward.api.descriptors import raise_open_files\n"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, {limits})\n"
+        "raise_open_files(2000)\n"
+        "print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert int(done.stdout) == left
+    assert ("or lower max_connections" in done.stderr) is warned

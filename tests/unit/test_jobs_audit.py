@@ -226,9 +226,9 @@ def test_the_printed_head_is_on_the_disk(
     asked: list[bool] = []
     write = Database.write
 
-    def watched(self: Database, *, durable: bool = False) -> Any:
+    def watched(self: Database, *, durable: bool = False, wait_seconds: None = None) -> Any:
         asked.append(durable)
-        return write(self, durable=durable)
+        return write(self, durable=durable, wait_seconds=wait_seconds)
 
     monkeypatch.setattr(Database, "write", watched)
     assert run("audit", "verify", "--data", str(tmp_path))[0] == 0

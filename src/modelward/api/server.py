@@ -9,6 +9,7 @@ import uvicorn
 
 from modelward.api.app import create_app
 from modelward.api.connections import guarded_protocol
+from modelward.api.descriptors import raise_open_files
 from modelward.api.logs import log_config
 from modelward.domain import InvalidInputError
 from modelward.jobs import WORKER_COMMAND
@@ -116,6 +117,7 @@ def _run(
         server_header=False,
         timeout_graceful_shutdown=5,
     )
+    raise_open_files(settings.max_connections)
     app = create_app(settings, worker_command=worker_command)
     address = settings.model_copy(update={"public_url": None}).base_url
 

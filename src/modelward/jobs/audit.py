@@ -39,6 +39,8 @@ _LOG = logging.getLogger(__name__)
 FIRST = "0" * 64
 """What the first entry names as the hash before it."""
 _MOST_TEXT = 2000
+_READING_SECONDS = 3.0
+"""Longest wait for the database's lock before a report is handed out without its entry."""
 _PORTION = 500
 """Entries that are read at once."""
 
@@ -234,9 +236,10 @@ class AuditTrail:
         subject: str = "",
         detail: Mapping[str, Any] | None = None,
         durable: bool = False,
+        wait_seconds: float | None = None,
     ) -> AuditEntry:
-        """Add an entry in a transaction of its own, ``durable`` as in ``Database.write``."""
-        with self._database.write(durable=durable) as connection:
+        """Add an entry in a transaction of its own; for the last two see ``Database.write``."""
+        with self._database.write(durable=durable, wait_seconds=wait_seconds) as connection:
             return append(
                 connection,
                 event,
@@ -260,7 +263,13 @@ class AuditTrail:
         the answer to somebody who is refused; the log has the entry then.
         """
         try:
-            self.note(event, organisation=organisation, subject=subject, detail=detail)
+            self.note(
+                event,
+                organisation=organisation,
+                subject=subject,
+                detail=detail,
+                wait_seconds=_READING_SECONDS,
+            )
         except (SQLAlchemyError, UnavailableError, StorageFullError):
             _LOG.exception(
                 "audit: not written: %s, organisation %s, subject %s", event, organisation, subject

@@ -33,6 +33,7 @@ __all__ = [
 DATABASE_FILE = "modelward.db"
 _BUSY_SECONDS = 10.0
 _RETRY_SECONDS = 5.0
+_LONGEST_WAIT = 86_400.0
 
 
 @contextmanager
@@ -251,7 +252,8 @@ def _begin(connection: Connection) -> None:
     if level is None:
         connection.exec_driver_sql("BEGIN")
         return
+    milliseconds = int(min(options["modelward_wait"], _LONGEST_WAIT) * 1000)
     # Both hold for the connection, and the level may only change outside of a transaction.
-    connection.exec_driver_sql(f"PRAGMA busy_timeout={int(options['modelward_wait'] * 1000)}")
+    connection.exec_driver_sql(f"PRAGMA busy_timeout={milliseconds}")
     connection.exec_driver_sql(f"PRAGMA synchronous={level}")
     connection.exec_driver_sql("BEGIN IMMEDIATE")

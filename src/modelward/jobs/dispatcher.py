@@ -315,8 +315,8 @@ class Dispatcher:
                 )
                 states = self._store.states([worker.job_id])
                 self._clear_after(worker, states.get(worker.job_id))
-            except UnavailableError:
-                # The next start finds it marked running, and queues it.
+            except Exception:
+                # The next start finds it marked running, and queues it; the others come first.
                 _LOG.exception("job %s", worker.job_id)
         self._workers.clear()
         try:

@@ -120,8 +120,9 @@ class AssessmentService:
 
     def stop(self) -> None:
         """Send job processes home and let the data folder go."""
-        self._housekeeper.stop()
+        # Jobs first: a collection of garbage may take its time, and whoever stops us has little.
         self._dispatcher.stop()
+        self._housekeeper.stop()
         self.alerts.stop()
         self._database.close()
         self._held.close()
