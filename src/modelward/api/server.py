@@ -10,7 +10,7 @@ import uvicorn
 from modelward.api.app import create_app
 from modelward.api.connections import guarded_protocol
 from modelward.api.descriptors import raise_open_files
-from modelward.api.logs import log_config
+from modelward.api.logs import set_up_logs
 from modelward.domain import InvalidInputError
 from modelward.jobs import WORKER_COMMAND
 from modelward.settings import Settings
@@ -100,14 +100,15 @@ def _run(
     def refused(limit: str) -> None:
         app.state.metrics.rate_limited.labels(limit=limit, action="closed").inc()
 
-    # The log gets its form here, before the app is made: that may already have something to say.
+    # Before the app is made: that may already have something to say.
+    set_up_logs(settings.log_level, settings.log_format)
     config = uvicorn.Config(
         lambda: app,
         factory=True,
         http=guarded_protocol(settings, refused),
         h11_max_incomplete_event_size=settings.header_max_bytes,
         ws="none",
-        log_config=log_config(settings.log_level, settings.log_format),
+        log_config=None,
         log_level=settings.log_level,
         ssl_certfile=str(settings.ssl_certfile) if settings.ssl_certfile else None,
         ssl_keyfile=str(settings.ssl_keyfile) if settings.ssl_keyfile else None,
