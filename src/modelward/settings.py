@@ -98,7 +98,8 @@ class Settings(BaseSettings):
     job_max_memory_bytes: int | None = Field(default=None, gt=0)
     """Memory of one job's processes together; None: four fifths of the machine's memory."""
     disk_reserve_bytes: int = Field(default=256 * 1024**2, ge=0)
-    """With less free space than this in the data folder no job is started."""
+    """Free space in the data folder that is left for reports: with less of it no job is started,
+    and no upload is taken that would touch it."""
     queue_max_jobs: int = Field(default=1_000, ge=1)
     """Jobs that may wait; further analysis requests get 429."""
     queue_max_jobs_per_organisation: int = Field(default=100, ge=1)

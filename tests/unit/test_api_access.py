@@ -3,8 +3,10 @@
 import asyncio
 import json
 import math
+import threading
 from pathlib import Path
 
+import anyio.to_thread
 import pytest
 from api_talk import BASE, Talk, talk
 
@@ -88,6 +90,27 @@ def test_status_is_delayed_and_never_refused(
         failures_per_second=0.01,
     )  # fmt: skip
     assert max(slept) > 5
+
+
+def test_status_needs_no_thread_that_waits_for_the_database(tmp_path: Path) -> None:
+    """Calls that write may wait in all of them; existing clients give up after 15 seconds."""
+
+    async def conversation(talking: Talk) -> None:
+        release = threading.Event()
+        threads = int(anyio.to_thread.current_default_thread_limiter().total_tokens)
+        waiting = [
+            asyncio.create_task(anyio.to_thread.run_sync(release.wait)) for _ in range(threads)
+        ]
+        try:
+            async with talking.client(headers=talking.headers) as client:
+                for path in (STATUS, DETAIL):
+                    answer = await asyncio.wait_for(client.get(path), 30)
+                    assert answer.status_code == 404
+        finally:
+            release.set()
+            await asyncio.gather(*waiting)
+
+    talk(tmp_path, conversation)
 
 
 def test_guessing_is_slowed_down_and_neighbours_are_not_its_victims(tmp_path: Path) -> None:
@@ -182,8 +205,7 @@ def test_lack_of_a_role_leaves_an_entry_but_not_without_end(tmp_path: Path) -> N
                 answer = await client.delete(BASE + "/jobs/job-1", headers=viewer)
                 assert answer.status_code == 403
             assert (await client.get(DETAIL, headers=viewer)).status_code == 404
-        with service._database.read() as connection:
-            noted = [entry for entry in entries(connection) if entry.event == "key.refused"]
+        noted = [e for e in entries(service._database) if e.event == "key.refused"]
         assert len(noted) == 30
         for entry in noted:
             assert entry.organisation_id == talking.organisation
@@ -245,6 +267,9 @@ def test_forwarded_addresses_count_only_from_trusted_proxies() -> None:
     assert proxies.client("10.0.0.1", []) == "10.0.0.1"
     assert proxies.client("2001:db8::1", ["2001:db9::5"]) == "2001:db9::5"
     assert proxies.client("10.0.0.1", ["10.0.0.3"]) == "10.0.0.3"
+    # as a server sees them that listens on ::
+    assert proxies.client("::ffff:10.0.0.1", ["198.51.100.1"]) == "198.51.100.1"
+    assert proxies.client("::ffff:192.0.2.1", ["198.51.100.1"]) == "::ffff:192.0.2.1"
     with pytest.raises(InvalidInputError, match="trusted_proxies"):
         load_settings(trusted_proxies=("proxy.example",))
 
@@ -285,10 +310,20 @@ def test_figures_are_for_this_machine_or_holders_of_the_token(tmp_path: Path) ->
             assert (await client.get("/metrics")).status_code == 200
             proxied = await client.get("/metrics", headers={"X-Forwarded-For": "192.0.2.1"})
             assert proxied.status_code == 403
-        async with talking.client("192.0.2.1") as client:
-            assert (await client.get("/metrics")).status_code == 403
+        async with talking.client("::ffff:127.0.0.1") as client:
+            assert (await client.get("/metrics")).status_code == 200
+        for address in ("192.0.2.1", "::ffff:192.0.2.1"):
+            async with talking.client(address) as client:
+                assert (await client.get("/metrics")).status_code == 403
 
     talk(tmp_path / "a", conversation)
+
+    async def behind_a_proxy(talking: Talk) -> None:
+        """One that does not say so: only the settings tell."""
+        async with talking.client("127.0.0.1") as client:
+            assert (await client.get("/metrics")).status_code == 403
+
+    talk(tmp_path / "p", behind_a_proxy, trusted_proxies=("127.0.0.0/8",))
 
     async def with_token(talking: Talk) -> None:
         async with talking.client("192.0.2.1") as client:

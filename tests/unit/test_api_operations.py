@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import io
 import json
 import logging
 import re
@@ -14,7 +15,7 @@ from api_talk import BASE, Talk, talk
 from sqlalchemy import event
 
 from modelward.api.headers import docs_policy
-from modelward.api.logs import JsonFormatter, TextFormatter, log_config
+from modelward.api.logs import JsonFormatter, TextFormatter, log_config, set_up_logs
 from modelward.jobs import RequestContext, acting, mask
 
 KEY, ORG = "mwk-" + "k" * 43, "mwo-" + "o" * 32
@@ -186,6 +187,34 @@ def test_json_lines_are_one_object_per_line() -> None:
     assert (found["method"], found["path"], found["status"]) == ("GET", "/jobs/x", 200)
     assert "abc" not in str(found)
     assert log_config("info", "json")["formatters"]["access"]["()"] is JsonFormatter
+
+
+def test_logs_are_set_up_without_closing_those_of_others() -> None:
+    """Some handlers close the stream that they wrote to, which may be the program's own."""
+    closed = []
+
+    class Other(logging.StreamHandler):  # type: ignore[type-arg]
+        def close(self) -> None:
+            closed.append(self)
+            super().close()
+
+    other = Other(io.StringIO())
+    names = ("uvicorn", "uvicorn.error", "uvicorn.access", "modelward")
+    loggers = [logging.getLogger(name) for name in names]
+    before = [(one.handlers[:], one.level, one.propagate) for one in loggers]
+    try:
+        set_up_logs("info", "json")
+        assert isinstance(logging.getLogger("modelward").handlers[0].formatter, JsonFormatter)
+        set_up_logs("warning", "text")
+        assert [len(one.handlers) for one in loggers] == [1, 0, 1, 1]
+        assert logging.getLogger("modelward").level == logging.WARNING
+        assert not logging.getLogger("uvicorn.access").propagate
+        assert not closed
+    finally:
+        for one, (handlers, level, propagate) in zip(loggers, before, strict=True):
+            one.handlers[:], one.propagate = handlers, propagate
+            one.setLevel(level)
+        other.close()
 
 
 @pytest.mark.parametrize(

@@ -9,19 +9,28 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 from obstore.exceptions import GenericError
 from sqlalchemy import event
+from sqlalchemy.exc import IntegrityError
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
 from modelward.api import create_app
 from modelward.cli import app as commands
-from modelward.domain import StorageFullError, UnavailableError
+from modelward.domain import (
+    AnalysisType,
+    StorageFullError,
+    TaskType,
+    UnavailableError,
+    UploadDialect,
+)
 from modelward.jobs import AssessmentService
+from modelward.jobs.database import Database
 from modelward.settings import Settings
 from modelward.storage import BlobStore, disk_errors
 
@@ -160,6 +169,73 @@ def test_locked_database(service: Service) -> None:
     assert service.service._registrations.get_unscoped(made).id == made
 
 
+def test_a_locked_database_is_asked_once_for_the_use_of_a_key(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each try waits for the lock, and would hold up every status call of the key."""
+    asked = []
+    write = Database.write
+
+    def watched(self: Database, *, wait_seconds: float) -> Any:
+        asked.append(wait_seconds)
+        return write(self, wait_seconds=0.05)
+
+    monkeypatch.setattr(Database, "write", watched)
+    path = service.service.settings.data / "modelward.db"
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for _ in range(3):
+            answer = service.client.get(
+                f"{BASE}/job_status_detailed", params={"job_id": "job-0"}, headers=service.headers
+            )
+            assert answer.status_code == 404
+    assert asked == [1.0]
+
+
+def test_errors_of_the_database_repeat_no_values(service: Service) -> None:
+    """They reach the log, and requests may hold what their sender keeps secret."""
+    with pytest.raises(IntegrityError) as seen:
+        service.service._registrations.add(
+            77, TaskType.IMAGE_CLASSIFICATION, AnalysisType.EXTRACTION, UploadDialect.PUT
+        )
+    assert "INSERT INTO registrations" in str(seen.value)
+    assert "image_classification" not in str(seen.value)
+
+
+def test_uploads_leave_room_for_reports(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = service.register().json()["data"]["urls"]["data_upload_url"]
+    reserve = service.service.settings.disk_reserve_bytes
+    free = [reserve + 1000]
+    monkeypatch.setattr(
+        "modelward.jobs.uploads.shutil.disk_usage", lambda _: SimpleNamespace(free=free[0])
+    )
+    assert service.upload(url).status_code == 200
+    incoming = service.service.settings.data / "incoming"
+    for left in (reserve + 10, 0):  # too little for this one; none at all
+        free[0] = left
+        answer = service.upload(url)
+        _assert_explained(answer, 507, "256 are kept for reports (disk_reserve_bytes)")
+        assert int(answer.headers["retry-after"]) > 0
+        assert not list(incoming.iterdir())
+
+
+def test_uploads_of_unknown_size_stop_at_the_reserve(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = service.register().json()["data"]["urls"]["data_upload_url"]
+    left = iter([2**40, 0])
+    monkeypatch.setattr(
+        "modelward.jobs.uploads.shutil.disk_usage", lambda _: SimpleNamespace(free=next(left))
+    )
+    monkeypatch.setattr("modelward.api.body._LOOK", 1000)
+
+    def body() -> Iterator[bytes]:
+        yield from [b"PK" + bytes(1498), bytes(1500), bytes(1500), bytes(1500)]
+
+    _assert_explained(service.client.put(url, content=body()), 507, "disk_reserve_bytes")
+    assert next(left, None) is None
+
+
 def test_database_that_is_damaged_while_it_is_used(service: Service) -> None:
     service.service._database.close()  # no page of it is in memory any more
     path = service.service.settings.data / "modelward.db"
@@ -196,6 +272,17 @@ def _obey_permissions() -> None:
         os._exit(77)
 
 
+@pytest.mark.parametrize("command", [("serve", "--port", "0"), ("org", "list")])
+def test_a_schema_of_a_newer_version_is_told(tmp_path: Path, command: tuple[str, ...]) -> None:
+    Database(tmp_path).migrate()
+    with closing(sqlite3.connect(tmp_path / "modelward.db")) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    done = CliRunner().invoke(commands, [*command, "--data", str(tmp_path)])
+    assert done.exit_code == 2, done.output
+    assert "9999" in done.stderr and "A newer version made it" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_serve_refuses_a_read_only_folder(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
@@ -225,6 +312,19 @@ def test_serve_refuses_a_folder_that_another_server_uses(service: Service) -> No
     done = CliRunner().invoke(commands, ["serve", "--data", data, "--port", "0"])
     assert done.exit_code == 2
     assert "another server uses it" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["server.lock", "migrate.lock", "signing.key"])
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / "data" / name).mkdir(parents=True)
+    data = str(tmp_path / "data")
+    done = CliRunner().invoke(commands, ["serve", "--data", data, "--port", "0"])
+    assert done.exit_code == 2, done.output
+    assert "got a folder. Move it away" in done.stderr and name in done.stderr
+    assert "Traceback" not in done.stderr
+    if name == "migrate.lock":
+        done = CliRunner().invoke(commands, ["org", "create", "a", "--data", data])
+        assert done.exit_code == 2 and "got a folder. Move it away" in done.stderr
 
 
 def test_folder_that_is_a_file(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_chain_holds_and_names_its_head(database: Database) -> None:
     hashes = fill(database)
     with database.read() as connection:
         verdict = verify(connection)
-        found = list(entries(connection))
+    found = list(entries(database))
     assert verdict.intact and verdict.entries == 5 and verdict.head == hashes[-1]
     assert [entry.previous for entry in found] == [FIRST, *hashes[:-1]]
     assert [entry.seq for entry in found] == [1, 2, 3, 4, 5]
@@ -157,8 +157,7 @@ def test_refusals_cannot_fill_the_disk(database: Database) -> None:
     trail.refusal("link.refused", reason="token: none")
     clock.now += 60
     trail.refusal("key.refused", reason="x-api-key: unknown")
-    with database.read() as connection:
-        found = list(entries(connection))
+    found = list(entries(database))
     assert len(found) == 30 + 1 + 1
     assert json.loads(found[-1].detail)["left_out_before"] == 470
 
@@ -184,10 +183,56 @@ def test_entries_name_who_and_hold_no_secrets(database: Database) -> None:
     context = RequestContext(request_id="req-1", address="192.0.2.7", actor="key-0011")
     with acting(context):
         AuditTrail(database, Clock()).note("download", detail={"text": f"{secret} token=abc.def"})
-    with database.read() as connection:
-        entry = next(iter(entries(connection)))
+    entry = next(iter(entries(database)))
     assert (entry.request_id, entry.address, entry.actor) == ("req-1", "192.0.2.7", "key-0011")
     assert secret not in entry.detail and "abc.def" not in entry.detail
+
+
+def test_texts_of_others_cannot_break_an_entry(database: Database, tmp_path: Path) -> None:
+    """A label that looks like a secret and ends in a sign that JSON escapes."""
+    label = 'token=s3cr3t"quoted'
+    AuditTrail(database, Clock()).note(
+        "key.created", detail={"label": label, "token": "s3cr3t", "more": [label, {"a": 1.5}]}
+    )
+    entry = next(iter(entries(database)))
+    assert json.loads(entry.detail) == {
+        "label": 'token=***"quoted',
+        "token": "***",
+        "more": ['token=***"quoted', {"a": 1.5}],
+    }
+    # entries of earlier versions may hold what is no JSON
+    tamper(tmp_path, 'UPDATE audit_log SET detail = \'{"label": "token=***"x"}\'')
+    code, text = run("audit", "show", "--json", "--data", str(tmp_path))
+    assert code == 0 and json.loads(text)["detail"] == '{"label": "token=***"x"}'
+
+
+def test_nobody_who_pages_slowly_holds_the_database(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("modelward.jobs.audit._PORTION", 2)
+    hashes = fill(database)
+    found = entries(database)
+    seen = [next(found).hash]
+    assert database._engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+    seen += [entry.hash for entry in found]
+    assert seen == hashes
+    assert [entry.seq for entry in entries(database, since=1_000_001.0)] == []
+
+
+def test_the_printed_head_is_on_the_disk(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A head that a power cut takes would look like a log that was cut."""
+    asked: list[bool] = []
+    write = Database.write
+
+    def watched(self: Database, *, durable: bool = False, wait_seconds: None = None) -> Any:
+        asked.append(durable)
+        return write(self, durable=durable, wait_seconds=wait_seconds)
+
+    monkeypatch.setattr(Database, "write", watched)
+    assert run("audit", "verify", "--data", str(tmp_path))[0] == 0
+    assert asked == [True]
 
 
 def test_a_page_that_refreshes_itself_is_noted_once_an_hour() -> None:
@@ -209,7 +254,9 @@ def run(*arguments: str) -> tuple[int, str]:
 
 def test_commands_and_their_exit_codes(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    assert run("audit", "verify", "--data", str(data))[0] == 3
+    for command in ("verify", "show"):
+        code, text = run("audit", command, "--data", str(data))
+        assert code == 2 and "holds no modelward.db" in text
     assert not data.exists()
     run("org", "create", "Acme", "--data", str(data))
     code, text = run("audit", "verify", "--data", str(data))

@@ -2,9 +2,11 @@
 
 import io
 import json
+import sqlite3
 import stat
 import tarfile
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from job_world import JobWorld
 from typer.testing import CliRunner
 
 from modelward.cli import app
-from modelward.domain import InvalidInputError, NotFoundError
+from modelward.domain import ConflictError, InvalidInputError, NotFoundError
 from modelward.jobs import AssessmentService, make_backup, restore_backup
 from modelward.jobs.backup import _copy_file
 from modelward.settings import Settings
@@ -184,3 +186,94 @@ def test_commands(world: JobWorld, tmp_path: Path) -> None:
         assert code == 2 and "an age such as 12h, 30d or 4w" in problem
     code, _, problem = run("gc", "--older-than", "1d", "--data", tmp_path / "nothing")
     assert code == 2 and "holds no modelward.db" in problem
+
+
+def _command(*arguments: object) -> tuple[int, str]:
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, done.output
+
+
+def test_a_damaged_database_is_no_backup(world: JobWorld, tmp_path: Path) -> None:
+    world.database.close()
+    path = world.data / "modelward.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        page = connection.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'audit_log'"
+        ).fetchone()[0]
+    content = bytearray(path.read_bytes())
+    content[4096 * (page - 1) : 4096 * page] = b"\xff" * 4096
+    for damage in (bytes(content), b"no database".ljust(len(content), b"\0")):
+        path.write_bytes(damage)
+        code, text = _command("backup", tmp_path / "kept", "--data", world.data)
+        assert code == 2 and "expected a sound SQLite file; it is damaged" in text
+        assert str(path) in text
+        assert [p.name for p in tmp_path.iterdir()] == ["data"]
+
+
+def test_a_database_that_stays_locked_is_told(
+    world: JobWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("modelward.jobs.backup._BUSY_SECONDS", 0.1)
+    with closing(sqlite3.connect(world.data / "modelward.db")) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        world.database.close()
+        other.execute("BEGIN EXCLUSIVE")
+        code, text = _command("backup", tmp_path / "kept", "--data", world.data)
+    assert code == 2 and "another process holds its lock" in text
+
+
+def test_a_file_that_is_lost_is_named(world: JobWorld, tmp_path: Path) -> None:
+    (world.data / "blobs" / "artifacts" / "job-1" / "Vulnerability.pdf").unlink()
+    with pytest.raises(ConflictError, match=r"Vulnerability\.pdf is lost"):
+        make_backup(world.data, tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()
+
+
+@pytest.mark.parametrize("place", [0.3, 0.6, 0.95])
+def test_damaged_archives_are_refused(world: JobWorld, tmp_path: Path, place: float) -> None:
+    kept = make_backup(world.data, tmp_path / "kept.tgz").path
+    content = bytearray(kept.read_bytes())
+    start = int(len(content) * place)
+    content[start : start + 64] = bytes(64)
+    kept.write_bytes(content)
+    code, text = _command("restore", kept, "--data", tmp_path / "new")
+    assert code == 2 and text.startswith("backup")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "files", [[], 5, {"a": []}, {"a": {}}, {"../a": {"sha256": "0"}}, {"a\0": {"sha256": "0"}}]
+)
+def test_manifests_that_make_no_sense_are_refused(
+    world: JobWorld, tmp_path: Path, files: object
+) -> None:
+    kept = make_backup(world.data, tmp_path / "kept").path
+    manifest = json.loads((kept / "manifest.json").read_text())
+    if isinstance(files, dict):
+        files = manifest["files"] | files
+    (kept / "manifest.json").write_text(json.dumps(manifest | {"files": files}))
+    code, text = _command("restore", kept, "--data", tmp_path / "new")
+    assert code == 2 and text.startswith("backup: expected")
+
+
+def test_restore_fills_a_folder_that_cannot_be_replaced(world: JobWorld, tmp_path: Path) -> None:
+    """A mount, or a link: the folder itself stays."""
+    kept = make_backup(world.data, tmp_path / "kept.tar").path
+    mount, link = tmp_path / "mount", tmp_path / "link"
+    (mount / "lost+found").mkdir(parents=True)
+    link.symlink_to(mount)
+    number = mount.stat().st_ino
+    restore_backup(kept, link)
+    assert link.is_symlink() and mount.stat().st_ino == number
+    assert JobWorld(link).jobs.get_unscoped("job-1").state == "succeeded"
+    assert not list(mount.glob(".*"))
+    with pytest.raises(InvalidInputError, match="is not empty"):
+        restore_backup(kept, link)
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    kept.write_bytes(kept.read_bytes()[:-20_000])
+    with pytest.raises(InvalidInputError, match="backup"):
+        restore_backup(kept, broken)
+    assert list(broken.iterdir()) == []

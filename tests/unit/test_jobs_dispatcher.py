@@ -1,5 +1,7 @@
 """The dispatcher with small worker processes: attempts, ends that are told, space, leftovers."""
 
+import errno
+import os
 import sys
 import threading
 import time
@@ -174,3 +176,76 @@ def test_a_job_without_a_process_is_started_again(world: JobWorld) -> None:
         made.wake()
         _wait(lambda: world.jobs.get_unscoped("job-1").state is JobState.QUEUED)
     assert world.jobs.get_unscoped("job-1").attempts == 1
+
+
+BUSY = """
+import pathlib, sys, time
+data = pathlib.Path(sys.argv[sys.argv.index("--data") + 1])
+while True:
+    for place in ("checkpoints", "blobs/artifacts", "work"):
+        (data / place / "job-1").mkdir(parents=True, exist_ok=True)
+        (data / place / "job-1" / "late").write_text("x")
+        (data / place / "job-1" / "late#1").write_text("x")
+    (data / "writing").touch()
+"""
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_cancelled_process_leaves_nothing_behind(world: JobWorld, gone: bool) -> None:
+    """It lives a moment longer than its job, and writes on."""
+    world.add("job-1")
+    with _running(world, BUSY) as made:
+        _wait((world.data / "writing").exists)
+        world.jobs.cancel_unscoped("job-1")
+        if gone:
+            world.delete(world.model)
+        made.wake()
+        _wait(lambda: not made._workers)
+    left = {path.name for path in world.data.rglob("late*")}
+    assert left == (set() if gone else {"late", "late#1"})  # artifacts of a job that is there
+    assert not (world.data / "checkpoints" / "job-1").exists()
+    assert not (world.data / "work" / "job-1").exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "attempts"),
+    [(errno.EAGAIN, 0), (errno.ENOMEM, 0), (errno.ENOSPC, 0), (errno.ENOENT, 1)],
+)
+def test_jobs_outlive_a_machine_that_starts_no_process(
+    world: JobWorld, monkeypatch: pytest.MonkeyPatch, number: int, attempts: int
+) -> None:
+    for name in ("job-1", "job-2"):
+        world.add(name)
+    tried = threading.Semaphore(0)
+
+    def fails(*_: object) -> None:
+        tried.release()
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("modelward.jobs.dispatcher.Worker", fails)
+        with _running(world, SLEEPS) as made:
+            for _ in range(2):
+                assert tried.acquire(timeout=30)
+                made.wake()
+    jobs = [world.jobs.get_unscoped(name) for name in ("job-1", "job-2")]
+    assert [(job.state, job.attempts) for job in jobs] == [(JobState.QUEUED, attempts)] * 2
+    assert world.jobs.claim() is None  # not at once
+    world.now += 31
+    assert world.jobs.claim().id == "job-1"  # type: ignore[union-attr]
+
+
+def test_what_a_process_printed_cannot_pass_for_a_line_of_the_service(
+    world: JobWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.add("job-1")
+    prints = (
+        r"import os; os.write(2, b'first\n2026-01-01 INFO job-9 succeeded\n"
+        r"\x1b[2J token=s3cr3t\n'); os._exit(7)"
+    )
+    with _running(world, prints, job_attempts=1):
+        _wait(lambda: world.jobs.get_unscoped("job-1").state is JobState.FAILED)
+    assert (
+        "exit code 7 before the job was done; its log ends:\n    | first\n"
+        "    | 2026-01-01 INFO job-9 succeeded\n    | \\x1b[2J token=***"
+    ) in caplog.text

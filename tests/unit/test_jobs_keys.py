@@ -37,8 +37,7 @@ class World:
         self.number = self.tenants.authenticate(self.first).organisation
 
     def events(self) -> list[str]:
-        with self.database.read() as connection:
-            return [entry.event for entry in entries(connection)]
+        return [entry.event for entry in entries(self.database)]
 
 
 @pytest.fixture
@@ -155,6 +154,19 @@ def test_rotation_keeps_label_role_and_length_of_life(world: World) -> None:
         world.keys.rotate(world.number, new.info.key_id)
 
 
+def test_rotation_with_grace_makes_no_more_keys_than_are_allowed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("modelward.jobs.keys._MOST_KEYS", 3)
+    last = world.keys.create(world.number, label="ci", role=Role.VIEWER)
+    last = world.keys.rotate(world.number, last.info.key_id, grace=100)
+    with pytest.raises(ConflictError, match="at most 3 living ones"):
+        world.keys.rotate(world.number, last.info.key_id, grace=100)
+    world.tenants.authenticate(last.secret)
+    # at once there is one for one
+    world.tenants.authenticate(world.keys.rotate(world.number, last.info.key_id).secret)
+
+
 def test_exchanged_keys_are_fetched_anew_not_rotated(world: World) -> None:
     world.tenants.exchange(world.number)
     info = next(info for info in world.keys.listed(world.number) if info.exchanged)
@@ -203,8 +215,11 @@ def test_organisations_are_found_by_number_name_or_id(world: World) -> None:
     world.tenants.create("Acme Ltd")
     with pytest.raises(InvalidInputError, match="several: 2, 3"):
         world.tenants.find_unscoped("Acme Ltd")
-    with pytest.raises(InvalidInputError, match="none found"):
-        world.tenants.find_unscoped("nobody")
+    for nobody in ("nobody", "9" * 19, "9" * 5000, "\u0665" * 30):
+        with pytest.raises(InvalidInputError, match="none found"):
+            world.tenants.find_unscoped(nobody)
+    with pytest.raises(InvalidInputError, match=r"expected Unicode characters; got '\\udcff'"):
+        world.tenants.find_unscoped("\udcff")
 
 
 def test_keys_of_the_first_schema_keep_working(tmp_path: Path) -> None:

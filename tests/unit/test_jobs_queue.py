@@ -192,3 +192,33 @@ def test_every_end_is_told_until_it_is_acknowledged(world: JobWorld) -> None:
     world.jobs.cancel_unscoped("two")
     world.jobs.announced("one")
     assert [job.id for job in world.jobs.unannounced()] == ["two"]
+
+
+def test_a_clock_that_is_set_back_holds_no_job_up(world: JobWorld) -> None:
+    world.now = 1_000_000.0
+    world.add("job-1")
+    world.jobs.claim()
+    world.jobs.requeue("job-1", "full", counts=False, delay=30)
+    assert world.jobs.claim() is None
+    world.now -= 86_400
+    assert world.jobs.claim().id == "job-1"  # type: ignore[union-attr]
+
+
+def test_progress_never_goes_back(world: JobWorld) -> None:
+    """Another attempt does work again: the client sees it stand still."""
+    world.add("job-1")
+    world.jobs.claim()
+    world.jobs.report("job-1", progress=0.6, message="Asking")
+    world.jobs.requeue("job-1", "died", counts=True)
+    assert world.jobs.claim().progress == 0.6  # type: ignore[union-attr]
+    seen = []
+    for progress in (0.1, 0.5, 0.7):
+        world.jobs.report("job-1", progress=progress, message="Asking")
+        seen.append(world.jobs.get_unscoped("job-1").progress)
+        world.jobs.set_stage(
+            "job-1", STAGES[0], StageStatus.COMPLETED, message="m", progress=progress
+        )
+        seen.append(world.jobs.get_unscoped("job-1").progress)
+    assert seen == [0.6, 0.6, 0.6, 0.6, 0.7, 0.7]
+    world.jobs.report("job-1", message="Done")
+    assert world.jobs.get_unscoped("job-1").progress == 0.7

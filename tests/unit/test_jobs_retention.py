@@ -52,9 +52,10 @@ def _leave_behind(world: JobWorld, job: str) -> list[Path]:
 
 
 def test_old_files_go_and_the_job_stays(world: JobWorld) -> None:
-    world.add("job-1", key=RequestKey.of("k", {}))
+    world.add("job-1", key=RequestKey.of("k", {}), payload={"model_api_details": "long"})
     world.finish("job-1")
     left = _leave_behind(world, "job-1")
+    assert world.jobs.get_unscoped("job-1").payload
     world.now += 10 * DAY
     assert _collect(world, 30).files == 0
     assert all(path.exists() for path in left)
@@ -65,8 +66,8 @@ def test_old_files_go_and_the_job_stays(world: JobWorld) -> None:
     assert removed == counted
     assert world.blobs.keys() == [] and not any(path.exists() for path in left)
     job = world.jobs.get_unscoped("job-1")
-    assert (job.state, job.purged) == ("succeeded", world.now)
-    with pytest.raises(NotFoundError, match="removed because of their age"):
+    assert (job.state, job.purged, job.payload) == ("succeeded", world.now, {})
+    with pytest.raises(NotFoundError, match=r"because of their age.*register the model again"):
         build_download(
             job,
             world.jobs.artifacts("job-1", world.organisation),
@@ -118,6 +119,27 @@ def test_files_without_an_owner_go_when_they_are_an_hour_old(world: JobWorld) ->
     assert (removed.files, removed.bytes) == (2, 10)
     assert len(world.blobs.keys()) == 2
     assert not (world.data / "blobs" / "artifacts").exists()
+
+
+def test_half_written_files_of_dead_writers_go_too(world: JobWorld) -> None:
+    """They hold what was uploaded, and no list of blobs shows them."""
+    world.add("job-1")
+    world.finish("job-1")
+    blobs = world.data / "blobs"
+    upload, fresh = (blobs / "inputs" / world.model / "data" / f"2.zip#{n}" for n in (1, 2))
+    report = blobs / "artifacts" / "job-1" / "Vulnerability.pdf#1"
+    other = blobs / "artifacts" / "job-2" / "Vulnerability.pdf#1"
+    other.parent.mkdir()
+    for path in (upload, fresh, report, other):
+        path.write_bytes(b"12345")
+    for path, age in ((upload, 120), (other, 7200)):
+        os.utime(path, (time.time() - age,) * 2)
+    counted = _collect(world, 1000, dry_run=True)
+    assert (counted.files, counted.bytes) == (1, 5) and other.exists()
+    assert _collect(world, 1000) == counted and not other.exists()
+    world.delete(world.model)
+    # the fresh one may be on its way: it is refused when it arrives
+    assert [path for path in blobs.rglob("*") if path.is_file()] == [fresh]
 
 
 def test_deleting_a_model_leaves_nothing_of_it(world: JobWorld) -> None:

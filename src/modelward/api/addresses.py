@@ -23,7 +23,9 @@ class Proxies:
             found = ipaddress.ip_address(address)
         except ValueError:
             return False
-        return any(found in network for network in self._trusted)
+        # A server that listens on :: sees 192.0.2.1 as ::ffff:192.0.2.1.
+        mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+        return any((mapped or found) in network for network in self._trusted)
 
     def client(self, peer: str, forwarded: Iterable[str]) -> str:
         """The address that a request is counted for.

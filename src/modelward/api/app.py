@@ -20,6 +20,7 @@ from modelward.api.routes_keys import router as keys_router
 from modelward.api.routes_manage import router as manage_router
 from modelward.api.routes_models import router as models_router
 from modelward.api.routes_service import router as service_router
+from modelward.domain import ModelwardError
 from modelward.jobs import BASE_PATH, WORKER_COMMAND, AssessmentService
 from modelward.settings import Settings
 from modelward.web import add_pages
@@ -46,8 +47,12 @@ def create_app(
     service = AssessmentService(settings, clock=clock, worker_command=worker_command)
 
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        await run_in_threadpool(service.start)
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        try:
+            await run_in_threadpool(service.start)
+        except ModelwardError as error:
+            app.state.start_refused = error
+            raise
         try:
             yield
         finally:
@@ -64,6 +69,7 @@ def create_app(
         dependencies=[Depends(guard)],
     )
     app.state.service = service
+    app.state.start_refused = None
     app.state.limits = Limits(settings)
     app.state.metrics = Metrics(service.job_counts)
     install_error_handlers(app)

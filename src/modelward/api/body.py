@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ __all__ = ["drain", "receive_upload"]
 
 _FLUSH = 1024 * 1024
 _HEAD = 512
+_LOOK = 16 * 1024 * 1024
+"""Bytes between two looks at the space that is left."""
 _FORM_SLACK = 64 * 1024
 """Bytes of a form that are not its file: boundaries, headers, other fields."""
 _DRAIN_BYTES = 8 * 1024 * 1024
@@ -141,7 +144,9 @@ def _find_boundary(head: bytes, content_type: str | None) -> bytes | None:
     return boundary
 
 
-async def receive_upload(request: Request, path: Path, *, limit: int, key: str) -> None:
+async def receive_upload(
+    request: Request, path: Path, *, limit: int, key: str, room: Callable[[int], None]
+) -> None:
     """Write the uploaded file to ``path``; memory stays at a few megabytes.
 
     Args:
@@ -149,24 +154,29 @@ async def receive_upload(request: Request, path: Path, *, limit: int, key: str) 
         path: New file.
         limit: Most bytes that the file may have.
         key: What the form field ``key`` must hold where there is one.
+        room: Raises where the disk has no room for so many bytes more; see
+            ``Uploads.require_room``.
 
     Raises:
         InvalidInputError: Damaged or incomplete form.
         PayloadTooLargeError: More than ``limit`` bytes; found by the header where there is one.
+        StorageFullError: What ``room`` raises.
         AccessDeniedError: The form field ``key`` belongs to another URL.
     """
     declared = request.headers.get("content-length", "")
-    if declared.isascii() and declared.isdigit() and int(declared) > limit + _FORM_SLACK:
+    size = int(declared) if declared.isascii() and declared.isdigit() else 0
+    if size > limit + _FORM_SLACK:
         raise PayloadTooLargeError(f"upload: expected at most {limit} bytes; got {declared}")
+    room(size)
     spool = _Spool(path, limit)
     try:
-        await _receive(request, spool, key)
+        await _receive(request, spool, key, room)
     finally:
         spool.close()
 
 
-async def _receive(request: Request, spool: _Spool, key: str) -> None:
-    head, decided = bytearray(), False
+async def _receive(request: Request, spool: _Spool, key: str, room: Callable[[int], None]) -> None:
+    head, decided, looked = bytearray(), False, 0
     form: _Form | None = None
 
     def decide() -> None:
@@ -190,6 +200,9 @@ async def _receive(request: Request, spool: _Spool, key: str) -> None:
                 decide()
                 feed(bytes(head))
         await spool.settle()
+        if spool.size - looked >= _LOOK:
+            room(0)
+            looked = spool.size
     if not decided:
         decide()
         feed(bytes(head))

@@ -58,7 +58,7 @@ class Edge:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on with a clean path, and its answer with headers added."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, _in_own_words(scope, send))
             return
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
@@ -133,6 +133,18 @@ class Edge:
         known = method if method in ("GET", "HEAD", "POST", "PUT", "DELETE") else "other"
         self._metrics.requests.labels(route=route, method=known, status=str(status)).inc()
         self._metrics.seconds.labels(route=route).observe(time.perf_counter() - began)
+
+
+def _in_own_words(scope: Scope, send: Send) -> Send:
+    """A start that was refused with a message of ours is told by it, not by a traceback."""
+
+    async def told(message: Message) -> None:
+        refused: ModelwardError | None = scope["app"].state.start_refused
+        if message["type"] == "lifespan.startup.failed" and refused is not None:
+            message = {**message, "message": refused.message}
+        await send(message)
+
+    return told
 
 
 def _request_line(scope: Scope) -> int:

@@ -95,7 +95,8 @@ async def _identified(
     find: Callable[[AssessmentService, Request], Found],
 ) -> Found:
     """Look the caller up in a thread; what fails is counted and noted."""
-    service, limits = service_of(request), request.app.state.limits
+    service = service_of(request)
+    limits: Limits = request.app.state.limits
     exchange = policy.access is Access.ORGANISATION
 
     def work() -> Found:
@@ -107,7 +108,7 @@ async def _identified(
             raise
 
     try:
-        found = await run_in_threadpool(work)
+        found = await limits.readers.run(work)
     except (AccessDeniedError, UnauthenticatedError):
         if secret:
             limits.known.discard(secret)

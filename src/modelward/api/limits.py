@@ -4,11 +4,18 @@ import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
 
+import anyio
+import anyio.to_thread
+
+from modelward.api.turns import Turns
 from modelward.settings import Settings
 
-__all__ = ["Limits", "RateLimiter"]
+__all__ = ["Limits", "RateLimiter", "Readers"]
 
+_Result = TypeVar("_Result")
 _MOST_BUCKETS = 10_000
 
 
@@ -74,6 +81,26 @@ class Limits:
         self.addresses = RateLimiter(settings.address_requests_per_second, settings.address_burst)
         self.failures = RateLimiter(settings.failures_per_second, settings.failure_burst)
         self.known = KnownSecrets()
+        self.turns = Turns()
+        self.readers = Readers()
+
+
+class Readers:
+    """Threads of their own for what only reads: status calls, and who calls at all.
+
+    Where the database is locked, calls that write wait for it in all the threads that others
+    share; existing clients give a status call up after 15 seconds.
+    """
+
+    def __init__(self, most: int = 20) -> None:
+        self._most = most
+        self._limiter: anyio.CapacityLimiter | None = None
+
+    async def run(self, work: Callable[..., _Result], *given: Any) -> _Result:
+        """What ``work(*given)`` returns."""
+        if self._limiter is None:  # not before there is an event loop
+            self._limiter = anyio.CapacityLimiter(self._most)
+        return await anyio.to_thread.run_sync(partial(work, *given), limiter=self._limiter)
 
 
 class KnownSecrets:

@@ -12,7 +12,7 @@ from uvicorn.logging import AccessFormatter, DefaultFormatter
 
 from modelward.jobs import current, mask
 
-__all__ = ["JsonFormatter", "log_config"]
+__all__ = ["JsonFormatter", "log_config", "set_up_logs"]
 
 _ACCESS = "uvicorn.access"
 _ACCESS_PARTS = 5
@@ -107,3 +107,22 @@ def log_config(level: str, form: str) -> dict[str, Any]:
         config["handlers"][name] = {"()": StderrHandler, "formatter": handler["formatter"]}
     config["loggers"]["modelward"] = {"handlers": ["default"], "level": level.upper()}
     return config
+
+
+def set_up_logs(level: str, form: str) -> None:
+    """Give the loggers of the service their form; those of others keep their handlers.
+
+    ``logging.config.dictConfig`` would close every handler of the process. In one that runs the
+    service beside other things, a handler may close the stream that it wrote to.
+    """
+    config = log_config(level, form)
+    handlers = {}
+    for name, given in config["handlers"].items():
+        made = dict(config["formatters"][given["formatter"]])
+        handlers[name] = StderrHandler()
+        handlers[name].setFormatter(made.pop("()")(**made))
+    for name, given in config["loggers"].items():
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [handlers[one] for one in given.get("handlers", ())]
+        logger.setLevel(given["level"])
+        logger.propagate = given.get("propagate", True)

@@ -12,6 +12,7 @@ from modelward.api.errors import json_response, whole_seconds
 from modelward.api.guard import organisation_of, remember_link
 from modelward.api.metrics import Metrics
 from modelward.api.requests import caller_of, read_json, service_of
+from modelward.api.turns import Turns
 from modelward.domain import (
     AccessDeniedError,
     InvalidParameterError,
@@ -95,6 +96,7 @@ async def _upload(request: Request) -> Response:
     model_id, slot = request.path_params["model_id"], request.path_params["slot"]
     metrics: Metrics = request.app.state.metrics
     service = service_of(request)
+    turns: Turns = request.app.state.limits.turns
     try:
         # before any of the body is read
         ticket = await run_in_threadpool(
@@ -106,8 +108,13 @@ async def _upload(request: Request) -> Response:
     try:
         with disk_errors():
             await receive_upload(
-                request, ticket.path, limit=service.settings.upload_max_bytes, key=ticket.key
+                request,
+                ticket.path,
+                limit=service.settings.upload_max_bytes,
+                key=ticket.key,
+                room=service.uploads.require_room,
             )
+        await turns.run(ticket.organisation, service.uploads.check, ticket)
         size = await run_in_threadpool(service.uploads.accept, ticket)
     except ModelwardError as error:
         metrics.uploads.labels(result="rejected").inc()
@@ -129,7 +136,10 @@ async def analyse(request: Request) -> Response:
     payload = await read_json(request)
     model_id = request.path_params["model_id"]
     key = request.headers.get("idempotency-key")
-    answer = await run_in_threadpool(service.analyse, organisation, model_id, payload, key)
+    turns: Turns = request.app.state.limits.turns
+    found = await run_in_threadpool(service.analyses.read, organisation, model_id, payload, key)
+    await turns.run(organisation, service.analyses.check, found)
+    answer = await run_in_threadpool(service.analyses.queue, found)
     remember_link(request, answer["monitor_link"])
     return json_response(answer)
 

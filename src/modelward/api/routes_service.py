@@ -8,6 +8,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from modelward._version import __version__
+from modelward.api.addresses import Proxies
 from modelward.api.docs import ALIVE, METRICS, READY
 from modelward.api.errors import json_response
 from modelward.api.metrics import METRICS_TYPE
@@ -61,16 +62,21 @@ def _check_operator(request: Request) -> None:
             )
         request.app.state.limits.known.add(given)
         return
-    # A proxy on this machine is a local caller too, but its clients are not.
-    proxied = any(name in request.headers for name in _FORWARDED)
-    if proxied or not _is_local(request):
+    # A proxy on this machine is a local caller too, but its clients are not. Not every proxy says
+    # that it is one: where it is named in the settings, it need not.
+    peer = request.client.host if request.client else ""
+    proxies = Proxies(service_of(request).settings.trusted_proxies)
+    proxied = any(name in request.headers for name in _FORWARDED) or proxies.trusts(peer)
+    if proxied or not _is_local(peer):
         raise AccessDeniedError(
             "metrics: expected a caller on this machine; set metrics_token to let others in"
         )
 
 
-def _is_local(request: Request) -> bool:
+def _is_local(peer: str) -> bool:
     try:
-        return ipaddress.ip_address(request.client.host if request.client else "").is_loopback
+        found = ipaddress.ip_address(peer)
     except ValueError:
         return False
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return (mapped or found).is_loopback

@@ -9,7 +9,8 @@ import uvicorn
 
 from modelward.api.app import create_app
 from modelward.api.connections import guarded_protocol
-from modelward.api.logs import log_config
+from modelward.api.descriptors import raise_open_files
+from modelward.api.logs import set_up_logs
 from modelward.domain import InvalidInputError
 from modelward.jobs import WORKER_COMMAND
 from modelward.settings import Settings
@@ -78,6 +79,7 @@ def run_server(
     Raises:
         InvalidInputError: The address is taken, or a setting is malformed.
         UnavailableError: The data folder cannot be used.
+        ConflictError: Another server uses it.
     """
     listener = _listen(settings)
     try:
@@ -98,14 +100,15 @@ def _run(
     def refused(limit: str) -> None:
         app.state.metrics.rate_limited.labels(limit=limit, action="closed").inc()
 
-    # The log gets its form here, before the app is made: that may already have something to say.
+    # Before the app is made: that may already have something to say.
+    set_up_logs(settings.log_level, settings.log_format)
     config = uvicorn.Config(
         lambda: app,
         factory=True,
         http=guarded_protocol(settings, refused),
         h11_max_incomplete_event_size=settings.header_max_bytes,
         ws="none",
-        log_config=log_config(settings.log_level, settings.log_format),
+        log_config=None,
         log_level=settings.log_level,
         ssl_certfile=str(settings.ssl_certfile) if settings.ssl_certfile else None,
         ssl_keyfile=str(settings.ssl_keyfile) if settings.ssl_keyfile else None,
@@ -115,6 +118,7 @@ def _run(
         server_header=False,
         timeout_graceful_shutdown=5,
     )
+    raise_open_files(settings.max_connections)
     app = create_app(settings, worker_command=worker_command)
     address = settings.model_copy(update={"public_url": None}).base_url
 
@@ -123,5 +127,12 @@ def _run(
         ready(settings.base_url)
 
     server = _Server(config, ready=started)
-    server.run(sockets=[listener])
+    try:
+        server.run(sockets=[listener])
+    except SystemExit:
+        # uvicorn's way to say that it did not start; it has told the reason
+        if app.state.start_refused is None:
+            return 1
+    if app.state.start_refused is not None:
+        raise app.state.start_refused
     return 0 if server.started else 1

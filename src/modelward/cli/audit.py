@@ -5,7 +5,7 @@ import re
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -28,18 +28,20 @@ def _verify(
         str | None, typer.Option(help="A head that was printed earlier and kept elsewhere.")
     ] = None,
 ) -> None:
-    """Check the chain of the audit log: 0 intact, 1 broken, 3 not readable.
+    """Check the chain of the audit log: 0 intact, 1 broken, 2 no service's data, 3 not readable.
 
     The head that is printed names everything up to now. Kept on another machine, it shows later
     that nothing was cut off: --expect-head.
     """
-    from modelward.domain import ModelwardError
+    from modelward.domain import InvalidInputError, ModelwardError
 
     if expect_head is not None and not _HASH.fullmatch(expect_head):
         stop(f"--expect-head: expected 64 hexadecimal digits; got {expect_head[:80]!r}", USAGE)
     operator = operator_for(config, data)
     try:
         verdict = operator.verify_audit(expect_head.lower() if expect_head else None)
+    except InvalidInputError as error:
+        stop(error.message, USAGE)
     except ModelwardError as error:
         stop(error.message, _UNREADABLE)
     if not verdict.intact:
@@ -60,6 +62,14 @@ def _moment(text: str | None) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
+def _detail(text: str) -> Any:
+    """The detail of an entry as JSON; as it stands where it is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
 def _show(
     data: _Data = None,
     config: _Config = None,
@@ -71,13 +81,13 @@ def _show(
     ] = False,
 ) -> None:
     """Print the audit log, oldest first."""
-    from modelward.domain import ModelwardError
+    from modelward.domain import InvalidInputError, ModelwardError
 
     start = _moment(since)
     try:
         for entry in operator_for(config, data).audit_entries(start):
             if as_json:
-                typer.echo(json.dumps(asdict(entry) | {"detail": json.loads(entry.detail)}))
+                typer.echo(json.dumps(asdict(entry) | {"detail": _detail(entry.detail)}))
                 continue
             moment = datetime.fromtimestamp(entry.time, tz=UTC).isoformat(timespec="seconds")
             # Texts of an altered log may hold anything; a terminal must not obey them.
@@ -86,6 +96,8 @@ def _show(
                 f"{entry.actor}  {entry.subject}  {entry.detail}"
             )
             typer.echo(line.encode("unicode_escape").decode() if not line.isprintable() else line)
+    except InvalidInputError as error:
+        stop(error.message, USAGE)
     except ModelwardError as error:
         stop(error.message, _UNREADABLE)
     except (ValueError, TypeError, OverflowError) as error:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from modelward.jobs.alerts import KEY_REFUSED, UPLOAD_REJECTED
     from modelward.jobs.audit import AuditEntry, Verdict
-    from modelward.jobs.backup import BackupSummary, make_backup, restore_backup
+    from modelward.jobs.backup import BackupSummary, make_backup
     from modelward.jobs.checkpoints import Checkpoints, Snapshot
     from modelward.jobs.context import RequestContext, acting, current
     from modelward.jobs.deletion import Removed
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         register,
         registered_pairs,
     )
+    from modelward.jobs.restore import restore_backup
     from modelward.jobs.roles import Permission, Role, parse_role
     from modelward.jobs.runner import STAGE_LABELS
     from modelward.jobs.secrets import mask
@@ -102,7 +103,6 @@ _HOMES = {
     "Verdict": "audit",
     "BackupSummary": "backup",
     "make_backup": "backup",
-    "restore_backup": "backup",
     "Checkpoints": "checkpoints",
     "Snapshot": "checkpoints",
     "RequestContext": "context",
@@ -127,6 +127,7 @@ _HOMES = {
     "load_pipeline": "pipeline",
     "register": "pipeline",
     "registered_pairs": "pipeline",
+    "restore_backup": "restore",
     "Permission": "roles",
     "Role": "roles",
     "parse_role": "roles",

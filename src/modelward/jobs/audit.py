@@ -39,6 +39,10 @@ _LOG = logging.getLogger(__name__)
 FIRST = "0" * 64
 """What the first entry names as the hash before it."""
 _MOST_TEXT = 2000
+_READING_SECONDS = 3.0
+"""Longest wait for the database's lock before a report is handed out without its entry."""
+_PORTION = 500
+"""Entries that are read at once."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,8 @@ def append(
         select(audit_log.c.seq, audit_log.c.hash).order_by(audit_log.c.seq.desc()).limit(1)
     ).first()
     context = current()
-    text = json.dumps(dict(detail or {}), sort_keys=True, ensure_ascii=True, default=str)
+    # Masked before it becomes JSON: a secret may end in the middle of an escaped sign.
+    text = json.dumps(_masked(detail or {}), sort_keys=True, ensure_ascii=True)
     fields: dict[str, Any] = {
         "seq": head.seq + 1 if head else 1,
         "time": float(now),
@@ -125,7 +130,7 @@ def append(
         "subject": subject[:200],
         "request_id": context.request_id,
         "address": context.address,
-        "detail": mask(text),
+        "detail": text,
         "previous": head.hash if head else FIRST,
     }
     entry = AuditEntry(**fields, hash=AuditEntry(**fields, hash="").digest())
@@ -133,11 +138,35 @@ def append(
     return entry
 
 
-def entries(connection: Connection, since: float = 0.0) -> Iterator[AuditEntry]:
-    """The entries from a moment on, oldest first; read in portions."""
-    wanted = select(audit_log).where(audit_log.c.time >= since).order_by(audit_log.c.seq)
-    for row in connection.execution_options(yield_per=500).execute(wanted):
-        yield _entry(row)
+def _masked(value: Any, name: str = "") -> Any:
+    """JSON values without secrets in their texts; ``name`` may say that a text is one."""
+    if isinstance(value, Mapping):
+        return {str(key): _masked(item, str(key)) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_masked(item) for item in value]
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    start = f"{name}=" if name else ""
+    return mask(f"{start}{value}").removeprefix(start)
+
+
+def entries(database: Database, since: float = 0.0) -> Iterator[AuditEntry]:
+    """The entries from a moment on, oldest first.
+
+    Read in portions, each for itself: whoever pages through them slowly must not keep the
+    database from clearing its write-ahead log.
+    """
+    last = None
+    while True:
+        wanted = select(audit_log).where(audit_log.c.time >= since).order_by(audit_log.c.seq)
+        if last is not None:
+            wanted = wanted.where(audit_log.c.seq > last)
+        with database.read() as connection:
+            found = [_entry(row) for row in connection.execute(wanted.limit(_PORTION))]
+        yield from found
+        if len(found) < _PORTION:
+            return
+        last = found[-1].seq
 
 
 def verify(connection: Connection, expect_head: str | None = None) -> Verdict:
@@ -149,7 +178,7 @@ def verify(connection: Connection, expect_head: str | None = None) -> Verdict:
             was cut or rewritten.
     """
     count, head, seen = 0, FIRST, expect_head in (None, FIRST)
-    for row in connection.execution_options(yield_per=500).execute(
+    for row in connection.execution_options(yield_per=_PORTION).execute(
         select(audit_log).order_by(audit_log.c.seq)
     ):
         entry = _entry(row)
@@ -206,9 +235,11 @@ class AuditTrail:
         organisation: int | None = None,
         subject: str = "",
         detail: Mapping[str, Any] | None = None,
+        durable: bool = False,
+        wait_seconds: float | None = None,
     ) -> AuditEntry:
-        """Add an entry in a transaction of its own."""
-        with self._database.write() as connection:
+        """Add an entry in a transaction of its own; for the last two see ``Database.write``."""
+        with self._database.write(durable=durable, wait_seconds=wait_seconds) as connection:
             return append(
                 connection,
                 event,
@@ -232,7 +263,13 @@ class AuditTrail:
         the answer to somebody who is refused; the log has the entry then.
         """
         try:
-            self.note(event, organisation=organisation, subject=subject, detail=detail)
+            self.note(
+                event,
+                organisation=organisation,
+                subject=subject,
+                detail=detail,
+                wait_seconds=_READING_SECONDS,
+            )
         except (SQLAlchemyError, UnavailableError, StorageFullError):
             _LOG.exception(
                 "audit: not written: %s, organisation %s, subject %s", event, organisation, subject

@@ -11,22 +11,46 @@ from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from modelward.domain import InvalidInputError, ModelwardError, StorageFullError, UnavailableError
+from modelward.domain import (
+    ConflictError,
+    InvalidInputError,
+    ModelwardError,
+    StorageFullError,
+    UnavailableError,
+)
 from modelward.storage import disk_errors, make_folder, private_folder
 
-__all__ = ["DATABASE_FILE", "Database", "check_database", "exclusive", "no_service"]
+__all__ = [
+    "DATABASE_FILE",
+    "Database",
+    "check_database",
+    "damaged",
+    "exclusive",
+    "explain",
+    "no_service",
+]
 
 DATABASE_FILE = "modelward.db"
 _BUSY_SECONDS = 10.0
 _RETRY_SECONDS = 5.0
+_LONGEST_WAIT = 86_400.0
 
 
 @contextmanager
 def exclusive(path: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Hold a lock file; yields False where ``wait`` is off and another process holds it."""
+    """Hold a lock file; yields False where ``wait`` is off and another process holds it.
+
+    Raises:
+        UnavailableError: It cannot be made, or something else stands in its place.
+    """
     make_folder(path.parent)
-    with disk_errors():
-        handle = path.open("a")
+    try:
+        with disk_errors():
+            handle = path.open("a")
+    except IsADirectoryError as error:
+        raise UnavailableError(
+            f"lock file {path}: expected a file, or nothing; got a folder. Move it away"
+        ) from error
     with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -53,6 +77,8 @@ class Database:
         self._folder = data
         self._engine = create_engine(
             f"sqlite:///{data / DATABASE_FILE}",
+            # errors reach the log, and parameters may hold what a client keeps secret
+            hide_parameters=True,
             # at least one connection for each thread that serves requests
             pool_size=10,
             max_overflow=40,
@@ -60,13 +86,20 @@ class Database:
         )
         event.listen(self._engine, "connect", _prepare)
         event.listen(self._engine, "begin", _begin)
-        self._writer = self._engine.execution_options(modelward_write="NORMAL")
-        self._durable_writer = self._engine.execution_options(modelward_write="FULL")
+        self._writer = self._engine.execution_options(
+            modelward_write="NORMAL", modelward_wait=wait_seconds
+        )
+        self._durable_writer = self._writer.execution_options(modelward_write="FULL")
 
     def migrate(self) -> None:
-        """Bring the schema to the newest step; safe where several processes start at once."""
+        """Bring the schema to the newest step; safe where several processes start at once.
+
+        Raises:
+            ConflictError: A newer version of Modelward made the schema.
+        """
         from alembic import command
         from alembic.config import Config
+        from alembic.util import CommandError
 
         config = Config()
         config.set_main_option(
@@ -78,7 +111,13 @@ class Database:
             self._engine.connect() as connection,
         ):
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            try:
+                command.upgrade(config, "head")
+            except CommandError as error:
+                raise ConflictError(
+                    f"database {self._folder / DATABASE_FILE}: expected a schema that this version "
+                    f"of Modelward knows; {error}. A newer version made it: use that one"
+                ) from error
             connection.commit()
 
     @contextmanager
@@ -88,7 +127,9 @@ class Database:
             yield connection
 
     @contextmanager
-    def write(self, *, durable: bool = False) -> Iterator[Connection]:
+    def write(
+        self, *, durable: bool = False, wait_seconds: float | None = None
+    ) -> Iterator[Connection]:
         """A transaction for writing; committed at the end, rolled back on an exception.
 
         Args:
@@ -96,8 +137,11 @@ class Database:
                 (``synchronous=FULL``). Without it a commit survives the death of any process, but
                 a power cut may take the last ones: enough for progress, not for a promise to a
                 client (a job is accepted, has ended).
+            wait_seconds: How long to wait for another writer, where that is not as long as usual.
         """
         writer = self._durable_writer if durable else self._writer
+        if wait_seconds is not None:
+            writer = writer.execution_options(modelward_wait=wait_seconds)
         with self._explained(), writer.begin() as connection:
             yield connection
 
@@ -110,9 +154,14 @@ class Database:
         try:
             yield
         except DBAPIError as error:
-            if found := _explain(error.orig, self._folder):
+            if found := explain(error.orig, self._folder):
                 raise found from error
             raise
+        except UnicodeEncodeError as error:
+            # half of a surrogate pair, or bytes of a command line that are no UTF-8
+            raise InvalidInputError(
+                f"text: expected Unicode characters; got {error.object[:40]!a}"
+            ) from None
         except PoolTimeoutError as error:
             raise UnavailableError(
                 "database: expected a free connection; all are in use. Try again in a moment",
@@ -136,9 +185,9 @@ def check_database(data: Path) -> None:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("ROLLBACK")
     except sqlite3.Error as error:
-        raise (_explain(error, data) or UnavailableError(f"database {path}: {error}")) from error
+        raise (explain(error, data) or UnavailableError(f"database {path}: {error}")) from error
     if verdict != ["ok"]:
-        raise _damaged(path, str(verdict[0]) if verdict else "no answer")
+        raise damaged(path, str(verdict[0]) if verdict else "no answer")
 
 
 def no_service(data: Path) -> InvalidInputError:
@@ -149,7 +198,8 @@ def no_service(data: Path) -> InvalidInputError:
     )
 
 
-def _damaged(path: Path, detail: str) -> UnavailableError:
+def damaged(path: Path, detail: str) -> UnavailableError:
+    """What to tell about a database file that is broken."""
     return UnavailableError(
         f"database {path}: expected a sound SQLite file; it is damaged ({detail[:200]}). Stop the "
         "service, keep a copy of the data folder, and bring back the last backup with `modelward "
@@ -157,10 +207,11 @@ def _damaged(path: Path, detail: str) -> UnavailableError:
     )
 
 
-def _explain(error: object, data: Path) -> ModelwardError | None:
+def explain(error: object, data: Path) -> ModelwardError | None:
+    """What to tell the user about an error of SQLite; None where it is no trouble of the file."""
     text = str(error).lower()
     if "malformed" in text or "not a database" in text:
-        return _damaged(data / DATABASE_FILE, text)
+        return damaged(data / DATABASE_FILE, text)
     if "locked" in text or "busy" in text:
         return UnavailableError(
             "database: expected to be free for a moment; another process holds its lock. Try "
@@ -196,10 +247,13 @@ def _prepare(connection: Any, _record: object) -> None:
 
 
 def _begin(connection: Connection) -> None:
-    level = connection.get_execution_options().get("modelward_write")
+    options = connection.get_execution_options()
+    level = options.get("modelward_write")
     if level is None:
         connection.exec_driver_sql("BEGIN")
         return
-    # Holds for the connection, and may only change outside of a transaction.
+    milliseconds = int(min(options["modelward_wait"], _LONGEST_WAIT) * 1000)
+    # Both hold for the connection, and the level may only change outside of a transaction.
+    connection.exec_driver_sql(f"PRAGMA busy_timeout={milliseconds}")
     connection.exec_driver_sql(f"PRAGMA synchronous={level}")
     connection.exec_driver_sql("BEGIN IMMEDIATE")

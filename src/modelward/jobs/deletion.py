@@ -1,6 +1,8 @@
 """Removal of a model with everything that was uploaded for it and made from it."""
 
+import math
 import shutil
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,10 @@ from modelward.jobs.scope import owned_by
 from modelward.jobs.tables import artifacts, idempotency_keys, jobs, registrations, uploads
 from modelward.storage import Blob, BlobStore
 
-__all__ = ["Removed", "delete_model", "remove_blobs", "remove_job_files"]
+__all__ = ["Removed", "delete_model", "remove_blobs", "remove_job", "remove_job_files"]
+
+_WRITING_SECONDS = 60.0
+"""A half-written upload that is younger may still be on its way; it is refused when it arrives."""
 
 
 @dataclass
@@ -44,6 +49,14 @@ def remove_job_files(data: Path, job_id: str) -> None:
     (data / "logs" / f"{job_id}.log").unlink(missing_ok=True)
     for folder in (checkpoint_folder(data, job_id), data / "work" / job_id):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_job(blobs: BlobStore, data: Path, job_id: str, removed: Removed) -> None:
+    """Remove all files of a job that is gone, half-written ones too."""
+    prefix = f"artifacts/{job_id}/"
+    remove_blobs(blobs, [*blobs.blobs(prefix), *blobs.drafts(prefix, before=math.inf)], removed)
+    blobs.sweep(prefix)
+    remove_job_files(data, job_id)
 
 
 def delete_model(
@@ -101,9 +114,10 @@ def delete_model(
             detail={"jobs": [row.id for row in rows]},
         )
     removed.jobs = len(rows)
-    remove_blobs(blobs, blobs.blobs(f"inputs/{model_id}/"), removed)
+    prefix = f"inputs/{model_id}/"
+    broken = blobs.drafts(prefix, before=time.time() - _WRITING_SECONDS)
+    remove_blobs(blobs, [*blobs.blobs(prefix), *broken], removed)
+    blobs.sweep(prefix)
     for row in rows:
-        remove_blobs(blobs, blobs.blobs(f"artifacts/{row.id}/"), removed)
-        remove_job_files(data, row.id)
-    blobs.sweep()
+        remove_job(blobs, data, row.id, removed)
     return removed

@@ -1,24 +1,25 @@
 """Starts one process per job, holds it to its limits, and sees to jobs whose process died."""
 
+import errno
 import logging
 import os
 import shutil
-import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from modelward.domain import SandboxOptions, UnavailableError
+from modelward.domain import SandboxOptions, StorageFullError, UnavailableError
 from modelward.jobs.checkpoints import checkpoint_folder
+from modelward.jobs.deletion import Removed, remove_job
+from modelward.jobs.exits import exit_reason, mib, quoted_log
 from modelward.jobs.processes import Worker, machine_memory, process_children
 from modelward.jobs.records import Job, JobState
 from modelward.jobs.runner import Outcome
-from modelward.jobs.secrets import mask
 from modelward.jobs.store import JobStore
 from modelward.settings import Settings
-from modelward.storage import disk_trouble, make_folder
+from modelward.storage import BlobStore, disk_trouble, make_folder
 
 __all__ = ["WORKER_COMMAND", "Dispatcher"]
 
@@ -30,6 +31,10 @@ _CHECK_SECONDS = 1.0
 _TROUBLE_SECONDS = 2.0
 _DISK_SECONDS = 30.0
 """Pause before a job is started again that met a full disk or a locked database; then longer."""
+_MOST_STEPS = 3
+"""So often the pause grows, fourfold: to half an hour, however many attempts are allowed."""
+_SCARCE = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
+"""No process can be made right now, of whatever job."""
 _EXIT_SECONDS = 10.0
 """Time that a worker may take to leave after its job has ended."""
 _MEMORY_SHARE = 0.8
@@ -142,8 +147,8 @@ class Dispatcher:
             _LOG.log(
                 logging.INFO if enough else logging.ERROR,
                 "data folder: %s free; jobs are started with at least %s (disk_reserve_bytes)",
-                _mib(free),
-                _mib(self._settings.disk_reserve_bytes),
+                mib(free),
+                mib(self._settings.disk_reserve_bytes),
             )
         return enough
 
@@ -155,11 +160,9 @@ class Dispatcher:
         try:
             worker = Worker(job.id, job.attempts, command, self._data / "logs" / f"{job.id}.log")
         except OSError as error:
-            if trouble := disk_trouble(error):
-                self._store.requeue(job.id, trouble.message, counts=False, delay=_DISK_SECONDS)
-            else:
-                self._store.fail(job.id, f"The job process did not start: {error}")
-            return True
+            self._not_started(job, error)
+            # The next one would not fare better now: what is wrong is not the job.
+            return False
         _LOG.info(
             "job %s runs as process %d, attempt %d of %d",
             job.id,
@@ -170,6 +173,18 @@ class Dispatcher:
         self._workers.append(worker)
         return True
 
+    def _not_started(self, job: Job, error: OSError) -> None:
+        """Let a job wait whose process could not be made; the machine's want is not its fault."""
+        full = disk_trouble(error)
+        if isinstance(full, StorageFullError):
+            self._store.requeue(job.id, full.message, counts=False, delay=_DISK_SECONDS)
+        elif error.errno in _SCARCE:
+            reason = f"The machine could not make a process for this job ({error.strerror})"
+            self._store.requeue(job.id, reason, counts=False, delay=_DISK_SECONDS)
+        else:
+            _LOG.error("job %s: its process did not start: %s", job.id, error)
+            self._again(job, f"The job process did not start: {error}", delay=_DISK_SECONDS)
+
     def _reap(self) -> None:
         """See to the jobs whose process has ended; one stays until its end is written."""
         for worker in list(self._workers):
@@ -179,17 +194,33 @@ class Dispatcher:
             state = self._store.states([worker.job_id]).get(worker.job_id)
             if state is JobState.RUNNING:
                 job = self._store.get_unscoped(worker.job_id)
-                _LOG.error("job %s: %s; %s", job.id, _reason(code), mask(worker.tail()))
+                _LOG.error(
+                    "job %s: %s; its log ends:%s", job.id, exit_reason(code), quoted_log(worker)
+                )
                 if worker.stopped_for:
                     self._store.fail(job.id, worker.stopped_for)
                 else:
                     # Trouble with the disk seldom ends at once.
-                    pause = _DISK_SECONDS * 4 ** (job.attempts - 1)
+                    pause = _DISK_SECONDS * 4 ** min(job.attempts - 1, _MOST_STEPS)
                     delay = pause if code == Outcome.TROUBLE else 0.0
-                    self._again(job, _reason(code), ran=worker.seconds, delay=delay)
+                    self._again(job, exit_reason(code), ran=worker.seconds, delay=delay)
             self._workers.remove(worker)
-            shutil.rmtree(self._data / "work" / worker.job_id, ignore_errors=True)
+            self._clear_after(worker, state)
             self._tell()
+
+    def _clear_after(self, worker: Worker, state: JobState | None) -> None:
+        """Remove what a process that is gone left behind.
+
+        A job that is cancelled, and perhaps removed with its model, loses its files at once; its
+        process lives a moment longer and may write some again.
+        """
+        if state is None:
+            blobs = BlobStore(self._data / "blobs")
+            remove_job(blobs, self._data, worker.job_id, Removed())
+            return
+        shutil.rmtree(self._data / "work" / worker.job_id, ignore_errors=True)
+        if state.ended:
+            shutil.rmtree(checkpoint_folder(self._data, worker.job_id), ignore_errors=True)
 
     def _again(self, job: Job, reason: str, *, ran: float = 0.0, delay: float = 0.0) -> None:
         """Let a job wait for its next attempt, or fail it after the last one."""
@@ -238,8 +269,8 @@ class Dispatcher:
         ran = worker.seconds + self._store.get_unscoped(worker.job_id).ran_seconds
         if used > self._limits.memory:
             worker.stopped_for = (
-                f"memory: expected at most {_mib(self._limits.memory)} for one job (setting "
-                f"job_max_memory_bytes); its processes held {_mib(used)}. Raise the setting on a "
+                f"memory: expected at most {mib(self._limits.memory)} for one job (setting "
+                f"job_max_memory_bytes); its processes held {mib(used)}. Raise the setting on a "
                 "machine with more memory, or send fewer images or queries"
             )
         elif ran > self._limits.seconds:
@@ -274,7 +305,6 @@ class Dispatcher:
             time.sleep(_POLL_SECONDS / 2)
         for worker in self._workers:
             worker.kill()
-            shutil.rmtree(self._data / "work" / worker.job_id, ignore_errors=True)
             try:
                 # Asked to go: this attempt does not count.
                 self._store.requeue(
@@ -283,30 +313,13 @@ class Dispatcher:
                     counts=False,
                     ran=worker.seconds,
                 )
-            except UnavailableError:
-                # The next start finds it marked running, and queues it.
+                states = self._store.states([worker.job_id])
+                self._clear_after(worker, states.get(worker.job_id))
+            except Exception:
+                # The next start finds it marked running, and queues it; the others come first.
                 _LOG.exception("job %s", worker.job_id)
         self._workers.clear()
         try:
             self._tell()
         except UnavailableError:
             _LOG.exception("ends of jobs are told at the next start")
-
-
-def _mib(count: int) -> str:
-    return f"{count / 2**20:,.0f} MiB"
-
-
-def _reason(code: int) -> str:
-    if code == Outcome.TROUBLE:
-        return "The job process met a full disk, or a database that could not be used"
-    if code == Outcome.INTERRUPTED:
-        return "The job process was ended by SIGTERM"
-    if code < 0:
-        try:
-            name = signal.Signals(-code).name
-        except ValueError:
-            name = f"signal {-code}"
-        hint = " (often: not enough memory)" if name == "SIGKILL" else ""
-        return f"The job process was ended by {name}{hint}"
-    return f"The job process ended with exit code {code} before the job was done"

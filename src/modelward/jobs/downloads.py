@@ -120,8 +120,8 @@ def _absent(job: Job, report: ReportType) -> ConflictError | NotFoundError:
         )
     if job.purged is not None:
         return NotFoundError(
-            f"{report.value}: the files of job {job.id} were removed because of their age; "
-            "send the analysis request again to have them made"
+            f"{report.value}: the files of job {job.id} were removed because of their age, and the "
+            "uploads with them; register the model again, upload and analyse it to have them made"
         )
     if job.state is JobState.CANCELLED:
         return NotFoundError(

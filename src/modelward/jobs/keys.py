@@ -201,7 +201,8 @@ class Keys:
 
         Raises:
             NotFoundError: Unknown id, or one of another organisation.
-            ConflictError: The key is over already, or it is an exchanged one.
+            ConflictError: The key is over already, or it is an exchanged one; or too many keys,
+                where the old one lives on for a while.
             InvalidParameterError: A grace that does not fit.
         """
         if not 0 <= grace <= 30 * 86_400:
@@ -217,6 +218,8 @@ class Keys:
                     f"key {key_id}: expected a living key that was made by an admin; it is {kind}. "
                     "Make or fetch a new one instead"
                 )
+            if grace:
+                self._leave_room(connection, organisation, now)
             expires = None if info.expires is None else now + (info.expires - info.created)
             made = add_key(
                 connection, organisation, now=now, label=info.label, role=info.role,

@@ -99,6 +99,7 @@ class Operator:
             What was found; where all is well, the head is that of the entry about this check.
 
         Raises:
+            InvalidInputError: There is no service's data.
             AuditUnreadableError: No log, or one that cannot be read.
         """
         with self._log() as database:
@@ -106,8 +107,9 @@ class Operator:
                 verdict = audit.verify(connection, expect_head)
             found = {"intact": verdict.intact, "entries": verdict.entries, "head": verdict.head}
             try:
+                # Its hash is kept elsewhere: a power cut must not take it, and look like a theft.
                 noted = AuditTrail(database, self._clock).note(
-                    "audit.verified", detail=found | {"reason": verdict.reason}
+                    "audit.verified", detail=found | {"reason": verdict.reason}, durable=True
                 )
             except (UnavailableError, StorageFullError):
                 # A copy that can only be read, or a full disk, can be judged all the same.
@@ -124,17 +126,18 @@ class Operator:
         """The audit log from a moment on, oldest first.
 
         Raises:
+            InvalidInputError: There is no service's data.
             AuditUnreadableError: No log, or one that cannot be read.
         """
-        with self._log() as database, database.read() as connection:
-            yield from audit.entries(connection, since)
+        with self._log() as database:
+            yield from audit.entries(database, since)
 
     @contextmanager
     def _log(self) -> Iterator[Database]:
         """The database as it is: neither made nor migrated, so that nothing is covered up."""
         path = self._settings.data / DATABASE_FILE
         if not os.path.isfile(path):
-            raise AuditUnreadableError(f"audit log: expected a database at {path}; there is none")
+            raise no_service(self._settings.data)
         database = Database(self._settings.data)
         try:
             with database.read() as connection:

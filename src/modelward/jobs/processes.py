@@ -13,6 +13,7 @@ __all__ = ["Worker", "machine_memory", "process_children"]
 _SPINS = "50000"
 """Turns that a waiting thread of GNU OpenMP spins before it sleeps."""
 _END_SECONDS = 5.0
+_TAIL_BYTES = 500
 
 
 class Worker:
@@ -95,8 +96,9 @@ class Worker:
 
     def tail(self) -> str:
         """The end of its log."""
-        with contextlib.suppress(OSError):
-            return self.log.read_text(errors="replace")[-500:]
+        with contextlib.suppress(OSError), self.log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            return file.read().decode(errors="replace")
         return "no log"
 
 

@@ -82,13 +82,18 @@ class JobProgress:
             if seconds is not None:
                 values["stage_seconds"] = {**job.stage_seconds, stage.value: seconds}
             if progress is not None:
-                values["progress"] = progress
+                values["progress"] = max(job.progress, progress)
             self._change(connection, job_id, values)
 
     def report(self, job_id: str, **values: Any) -> None:
-        """Set any of progress, message, score, original_accuracy of a running job."""
+        """Set any of progress, message, score, original_accuracy of a running job.
+
+        Progress never goes back: where another attempt does work again, it stands still.
+        """
         with self._database.write() as connection:
-            self._open(connection, job_id)
+            job = self._open(connection, job_id)
+            if "progress" in values:
+                values["progress"] = max(job.progress, values["progress"])
             self._change(connection, job_id, values)
 
     def succeed(self, job_id: str, message: str, *, skipped: Stage | None = None) -> None:

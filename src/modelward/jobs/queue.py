@@ -22,6 +22,8 @@ KEY_SECONDS = 86_400.0
 """An idempotency key counts at least this long, and as long as its job is open."""
 _LONGEST_KEY = 255
 _RETRY_SECONDS = 30.0
+_LONGEST_DELAY = 3_600.0
+"""No job is told to wait longer; where it seems so, the clock was set back meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,9 @@ def next_waiting(connection: Connection, now: float) -> Row[Any] | None:
     another one, however many jobs it sends, and within one nothing is overtaken for ever.
     """
     ready = (jobs.c.state == JobState.QUEUED) & or_(
-        jobs.c.not_before.is_(None), jobs.c.not_before <= now
+        jobs.c.not_before.is_(None),
+        jobs.c.not_before <= now,
+        jobs.c.not_before > now + _LONGEST_DELAY,
     )
     running = (
         select(jobs.c.organisation_id, func.count().label("count"))

@@ -116,7 +116,10 @@ def _empty_model(
                 return  # an upload or a job came meanwhile
             connection.execute(delete(artifacts).where(artifacts.c.job_id.in_(ids)))
             connection.execute(delete(uploads).where(uploads.c.registration_id == model_id))
-            connection.execute(update(jobs).where(own, jobs.c.purged.is_(None)).values(purged=now))
+            # The request as it came may be long, and is of no use any more.
+            connection.execute(
+                update(jobs).where(own, jobs.c.purged.is_(None)).values(purged=now, payload={})
+            )
             if not ids:
                 connection.execute(delete(registrations).where(registrations.c.id == model_id))
     removed.models += 0 if ids else 1
@@ -132,6 +135,7 @@ def _orphans(database: Database, blobs: BlobStore) -> list[Blob]:
     """Stored files that no row names; listed before the rows are read, so that none is missed."""
     limit = time.time() - _ORPHAN_SECONDS
     found = [blob for blob in blobs.blobs() if blob.modified < limit]
+    found += blobs.drafts(before=limit)
     with database.read() as connection:
         named = set(connection.execute(select(uploads.c.blob)).scalars())
         named |= set(connection.execute(select(artifacts.c.blob)).scalars())

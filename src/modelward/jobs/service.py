@@ -9,24 +9,23 @@ from typing import Any
 from modelward.domain import (
     ConflictError,
     InvalidInputError,
-    NotFoundError,
     parse_analysis,
     parse_task,
     sample_payload,
-    slots,
 )
 from modelward.jobs.alerts import Alerts
+from modelward.jobs.analyses import Analyses
 from modelward.jobs.audit import AuditTrail
 from modelward.jobs.database import Database, check_database, exclusive
 from modelward.jobs.deletion import Removed, delete_model
 from modelward.jobs.dispatcher import WORKER_COMMAND, Dispatcher
 from modelward.jobs.downloads import Download, build_download, parse_format, parse_report
-from modelward.jobs.gates import Gate, find_gate
+from modelward.jobs.gates import find_gate
 from modelward.jobs.keys import Keys
 from modelward.jobs.links import Links
-from modelward.jobs.queue import QueueLimits, RequestKey
+from modelward.jobs.queue import QueueLimits
 from modelward.jobs.readiness import Readiness
-from modelward.jobs.registrations import Registration, Registrations, Upload
+from modelward.jobs.registrations import Registrations
 from modelward.jobs.retention import Housekeeper
 from modelward.jobs.sandboxing import sandbox_options
 from modelward.jobs.signing import SigningKeys
@@ -39,8 +38,6 @@ from modelward.settings import Settings, shown_settings
 from modelward.storage import BlobStore, disk_errors, make_folder
 
 __all__ = ["AssessmentService"]
-
-_API_VERSION = "1.5"
 
 
 class AssessmentService:
@@ -71,14 +68,24 @@ class AssessmentService:
         signing = SigningKeys(settings.data, longest_life=settings.longest_link_life, clock=clock)
         self.links = Links(settings, signer=signing, clock=clock)
         self._registrations = Registrations(self._database, clock)
-        self.uploads = Uploads(settings.data, self._registrations, self.blobs, self.links)
-        self._jobs = JobStore(self._database, clock)
-        self._limits = QueueLimits(
-            settings.queue_max_jobs, settings.queue_max_jobs_per_organisation
+        self.uploads = Uploads(
+            settings.data,
+            self._registrations,
+            self.blobs,
+            self.links,
+            reserve=settings.disk_reserve_bytes,
         )
-        self._sandbox = sandbox_options(settings)
-        self._dispatcher = Dispatcher(
-            self._jobs, settings, command=worker_command, sandbox=self._sandbox
+        self._jobs = JobStore(self._database, clock)
+        sandbox = sandbox_options(settings)
+        self._dispatcher = Dispatcher(self._jobs, settings, command=worker_command, sandbox=sandbox)
+        self.analyses = Analyses(
+            self._registrations,
+            self._jobs,
+            self.blobs,
+            self.links,
+            limits=QueueLimits(settings.queue_max_jobs, settings.queue_max_jobs_per_organisation),
+            sandbox=sandbox,
+            wake=self._dispatcher.wake,
         )
         self._housekeeper = Housekeeper(self._database, self.blobs, settings, clock)
         self.readiness = Readiness(
@@ -115,8 +122,9 @@ class AssessmentService:
 
     def stop(self) -> None:
         """Send job processes home and let the data folder go."""
-        self._housekeeper.stop()
+        # Jobs first: a collection of garbage may take its time, and whoever stops us has little.
         self._dispatcher.stop()
+        self._housekeeper.stop()
         self.alerts.stop()
         self._database.close()
         self._held.close()
@@ -148,86 +156,10 @@ class AssessmentService:
         payload: Mapping[str, Any],
         key: str | None = None,
     ) -> dict[str, Any]:
-        """Check a request and the uploaded files, and queue a job; it is on the disk on return.
-
-        Args:
-            organisation: Who asks.
-            model_id: What to assess.
-            payload: The request.
-            key: Marks repetitions of one request (header ``Idempotency-Key``): they get the same
-                job.
-
-        Raises:
-            NotFoundError: Unknown model.
-            InvalidInputError: Missing or unfit files, malformed values.
-            InvalidParameterError: Values that are not allowed, or a key that came with others.
-            TooManyRequestsError: Too many jobs wait.
-            UnavailableError: Disk or database cannot be used; no job was made.
-        """
-        registration = self._registrations.get(model_id, organisation)
-        gate = find_gate(registration.task, registration.analysis)
-        config = gate.parse(payload)
-        repeats = RequestKey.of(key, payload)
-        if repeats and (earlier := self._jobs.repeated(organisation, registration.id, repeats)):
-            return self._accepted(registration, payload, earlier)
-        uploads = self._complete_uploads(registration)
-        self._check(gate, config, uploads)
-        job_id = self._jobs.add(
-            job_id=f"job-{secrets.token_hex(16)}",
-            organisation=organisation,
-            model_id=registration.id,
-            pair=(registration.task.value, registration.analysis.value),
-            payload=payload,
-            config=config.model_dump(mode="json"),
-            inputs={slot: upload.blob for slot, upload in uploads.items()},
-            stages=gate.stages,
-            limits=self._limits,
-            key=repeats,
-        )
-        self._dispatcher.wake()
-        return self._accepted(registration, payload, job_id)
-
-    def _accepted(
-        self, registration: Registration, payload: Mapping[str, Any], job_id: str
-    ) -> dict[str, Any]:
-        link = self.links.monitor(job_id)
-        return {
-            **payload,
-            "task_type": registration.task.value,
-            "analysis_type": registration.analysis.value,
-            "model_id": registration.id,
-            "job_id": job_id,
-            "dashboard_link": link,
-            "monitor_link": link,
-            "api_version": _API_VERSION,
-            "parameters": self._jobs.get(job_id, registration.organisation).config,
-        }
-
-    def _complete_uploads(self, registration: Registration) -> dict[str, Upload]:
-        found = self._registrations.uploads(registration.id, registration.organisation)
-        wanted = slots(registration.task, registration.analysis)
-        missing = [slot for slot in wanted if slot not in found]
-        if missing:
-            raise InvalidInputError(
-                f"uploads: expected {', '.join(wanted)}; missing: {', '.join(missing)}. "
-                "Send each to its upload URL, then ask for the analysis again"
-            )
-        return {slot: found[slot] for slot in wanted}
-
-    def _check(self, gate: Gate, config: object, uploads: Mapping[str, Upload]) -> None:
-        with contextlib.ExitStack() as stack:
-            try:
-                archives = {
-                    slot: stack.enter_context(self.blobs.local(upload.blob))
-                    for slot, upload in uploads.items()
-                }
-                gate.check(config, archives)
-                gate.check_model(config, archives, self._sandbox)
-            except (NotFoundError, FileNotFoundError):
-                raise ConflictError(
-                    "analysis: a file was uploaded again while it was being checked; "
-                    "send the analysis request once more"
-                ) from None
+        """Check a request and the uploaded files, and queue a job; see :class:`Analyses`."""
+        request = self.analyses.read(organisation, model_id, payload, key)
+        self.analyses.check(request)
+        return self.analyses.queue(request)
 
     def status(self, organisation: int, job_id: str) -> dict[str, Any]:
         """The flat status of a job."""

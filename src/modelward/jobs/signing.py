@@ -18,7 +18,7 @@ from pathlib import Path
 from modelward.domain import ConflictError
 from modelward.jobs.database import exclusive
 from modelward.jobs.secrets import Signer
-from modelward.storage import make_folder
+from modelward.storage import make_folder, sync_folder
 
 __all__ = ["Rotation", "SigningKeys", "rotate_signing_key"]
 
@@ -57,7 +57,12 @@ def _retired(data: Path) -> dict[Path, float]:
 
 
 def _read(path: Path) -> bytes:
-    key = path.read_bytes()
+    try:
+        key = path.read_bytes()
+    except IsADirectoryError as error:
+        raise ConflictError(
+            f"signing key {path}: expected a file, or nothing; got a folder. Move it away"
+        ) from error
     if len(key) != _KEY_BYTES:
         raise ConflictError(
             f"signing key {path}: expected {_KEY_BYTES} bytes; got {len(key)}. Restore the file, "
@@ -168,4 +173,6 @@ def rotate_signing_key(
                     old.unlink()
                     dropped += 1
         draft.replace(path)
+        # A key that became known must not come back with a power cut.
+        sync_folder(data)
         return Rotation(retired=len(_retired(data)), dropped=dropped + int(drop_old))

@@ -2,6 +2,8 @@
 
 import hmac
 import logging
+import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,6 +27,12 @@ from modelward.settings import Settings
 __all__ = ["Caller", "Credentials", "Organisation", "Tenants"]
 
 _LOG = logging.getLogger(__name__)
+_MOST_DIGITS = 18
+"""Longer numbers do not fit into the database, and name nobody."""
+_NOTE_SECONDS = 1.0
+"""Longest wait for the database's lock to note the use of a key, during which a call waits."""
+_PATIENCE_SECONDS = 30.0
+"""After a use that could not be noted, none is noted for so long."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,7 @@ class Tenants:
         self._database = database
         self._settings = settings
         self._clock = clock
+        self._note_from = -math.inf
 
     def create(self, name: str) -> Credentials:
         """Make an organisation with one lasting admin key.
@@ -101,12 +110,13 @@ class Tenants:
             InvalidInputError: There is none, or several have this name.
         """
         digest = hash_secret(given)
+        number = int(given) if given.isdecimal() and len(given) <= _MOST_DIGITS else -1
         with self._database.read() as connection:
             rows = connection.execute(
                 select(organisations).where(
                     (organisations.c.secret_hash == digest)
                     | (organisations.c.name == given)
-                    | (organisations.c.id == (int(given) if given.isdecimal() else -1))
+                    | (organisations.c.id == number)
                 )
             ).all()
         if len(rows) != 1:
@@ -186,7 +196,8 @@ class Tenants:
             raise UnauthenticatedError("x-api-key: this key was revoked; use another one")
         if row.expires is not None and row.expires <= now:
             raise UnauthenticatedError("x-api-key: this key has expired; fetch a new one")
-        if row.used == NEVER or now - row.used > self._settings.key_renewal_seconds:
+        due = row.used == NEVER or now - row.used > self._settings.key_renewal_seconds
+        if due and time.monotonic() >= self._note_from:
             self._note_use(int(row.id), now, renewed=bool(row.exchanged))
         return Caller(
             organisation=int(row.organisation_id),
@@ -200,8 +211,9 @@ class Tenants:
         if renewed:
             values["expires"] = now + self._settings.key_lifetime_seconds
         try:
-            with self._database.write() as connection:
+            with self._database.write(wait_seconds=_NOTE_SECONDS) as connection:
                 connection.execute(update(api_keys).where(api_keys.c.id == key).values(**values))
         except (UnavailableError, StorageFullError):
-            # Reading goes on while the database is busy or the disk full; the next use notes it.
+            # Reading goes on while the database is busy or the disk full; a later use notes it.
+            self._note_from = time.monotonic() + _PATIENCE_SECONDS
             _LOG.warning("the use of a key could not be noted", exc_info=True)

@@ -1,5 +1,6 @@
 """Uploads: a signed link per slot, checked before the body, inspected before it counts."""
 
+import shutil
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,12 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from modelward.data import inspect_archive
-from modelward.domain import ConflictError, InvalidInputError, UploadDialect, slots
+from modelward.domain import (
+    ConflictError,
+    InvalidInputError,
+    StorageFullError,
+    UploadDialect,
+    slots,
+)
 from modelward.jobs.links import Links
 from modelward.jobs.registrations import Registration, Registrations, Upload
 from modelward.storage import BlobStore, make_folder
 
 __all__ = ["Ticket", "Uploads"]
+
+_RETRY_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -39,9 +48,21 @@ class Uploads:
         blobs: BlobStore,
         links: Links,
         *,
+        reserve: int = 0,
         inspect: Callable[[Path], object] = inspect_archive,
     ) -> None:
+        """Take uploads into a data folder.
+
+        Args:
+            data: The folder.
+            registrations: Whose slots they fill.
+            blobs: Where they are kept.
+            links: Signs and checks their addresses.
+            reserve: Bytes that must stay free on the disk.
+            inspect: Refuses what is no acceptable archive.
+        """
         self._incoming = data / "incoming"
+        self._reserve = reserve
         self._registrations = registrations
         self._blobs = blobs
         self._links = links
@@ -50,7 +71,7 @@ class Uploads:
     def start(self) -> None:
         """Remove what uploads left when the service was killed."""
         make_folder(self._incoming)
-        for leftover in self._incoming.iterdir():
+        for leftover in self._incoming.glob("*.part"):
             leftover.unlink(missing_ok=True)
 
     def urls(self, registration: Registration) -> dict[str, Any]:
@@ -90,23 +111,52 @@ class Uploads:
             organisation=registration.organisation,
         )
 
+    def require_room(self, size: int) -> None:
+        """Refuse an upload that would take the last space.
+
+        One tenant's uploads must not keep the jobs of all from writing their reports.
+
+        Args:
+            size: Bytes that are still to come, 0 where that is not known.
+
+        Raises:
+            StorageFullError: The reserve would be touched.
+        """
+        free = shutil.disk_usage(self._incoming).free
+        if free - size < self._reserve:
+            raise StorageFullError(
+                f"upload: expected {(size + self._reserve) / 2**20:,.0f} MiB of free space, of "
+                f"which {self._reserve / 2**20:,.0f} are kept for reports (disk_reserve_bytes); "
+                f"the disk is full but for {free / 2**20:,.0f}. Make room (`modelward gc "
+                "--older-than 30d` removes old uploads and artifacts) and send it again",
+                retry_after=_RETRY_SECONDS,
+            )
+
+    def check(self, ticket: Ticket) -> None:
+        """Look through a completely received archive; takes most of a second for the largest.
+
+        Raises:
+            InvalidInputError: Not an archive, or one that is refused.
+            PayloadTooLargeError: Declared content above the limits.
+        """
+        if ticket.path.stat().st_size == 0:
+            raise InvalidInputError(
+                f"upload of {ticket.slot}: expected a zip archive; got no bytes"
+            )
+        self._inspect(ticket.path)
+
     def accept(self, ticket: Ticket) -> int:
-        """Inspect a completely received archive and make it the slot's current one.
+        """Make an archive that was checked the slot's current one.
 
         Returns:
             Its size in bytes.
 
         Raises:
-            InvalidInputError: Not an archive, or one that is refused; nothing is kept.
-            PayloadTooLargeError: Declared content above the limits; nothing is kept.
             ConflictError: Analysis started while the body was on its way; nothing is kept.
+            StorageFullError: No room to keep it.
         """
         size = ticket.path.stat().st_size
-        if size == 0:
-            raise InvalidInputError(
-                f"upload of {ticket.slot}: expected a zip archive; got no bytes"
-            )
-        self._inspect(ticket.path)
+        self.require_room(size)  # for a moment there are two of it
         blob = f"inputs/{ticket.model_id}/{ticket.slot}/{ticket.path.stem}.zip"
         self._blobs.put_file(blob, ticket.path)
         try:

@@ -1,7 +1,10 @@
 """Blob store over obstore; nothing is ever read into memory as a whole unless asked for."""
 
 import contextlib
+import os
+import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +22,8 @@ from modelward.storage.private import make_folder
 __all__ = ["Blob", "BlobStore"]
 
 _CHUNK = 1024 * 1024
+_DRAFT = re.compile(r".+#\d+")
+"""Name of a file that obstore is writing; it hides such files, those of dead writers too."""
 
 
 @dataclass(frozen=True)
@@ -88,14 +93,23 @@ class BlobStore:
         """The blob in pieces of about ``chunk`` bytes.
 
         Raises:
+            NotFoundError: No blob has this key; raised at once, not with the first piece.
+        """
+        return self.open(key, chunk)[1]
+
+    def open(self, key: str, chunk: int = _CHUNK) -> tuple[int, Iterator[bytes]]:
+        """Size of the blob and its pieces, which are of this moment whatever happens to the key.
+
+        Raises:
             NotFoundError: No blob has this key.
         """
         try:
             result = obstore.get(self._store, key)
         except FileNotFoundError:
             raise NotFoundError(f"file: expected a stored file at {key}; there is none") from None
-        for part in result.stream(min_chunk_size=chunk):
-            yield bytes(part)
+        return int(result.meta["size"]), (
+            bytes(part) for part in result.stream(min_chunk_size=chunk)
+        )
 
     def fetch(self, key: str, destination: Path) -> Path:
         """Write the blob to a local file.
@@ -138,8 +152,11 @@ class BlobStore:
             return None
 
     def delete(self, key: str) -> None:
-        """Remove the blob; a missing one is not an error."""
+        """Remove the blob, or the draft; a missing one is not an error."""
         with disk_errors():
+            if _DRAFT.fullmatch(key):
+                (self._root / key).unlink(missing_ok=True)
+                return
             try:
                 obstore.delete(self._store, key)
             except FileNotFoundError:
@@ -158,10 +175,27 @@ class BlobStore:
         ]
         return sorted(found, key=lambda blob: blob.key)
 
-    def sweep(self) -> None:
-        """Remove folders that hold nothing any more."""
-        for folder in sorted(self._root.rglob("*"), key=lambda path: len(path.parts), reverse=True):
-            if folder.is_dir() and not folder.is_symlink():
-                # Another process may be about to put a file there: then it is not empty.
+    def drafts(self, prefix: str = "", *, before: float) -> list[Blob]:
+        """Half-written files below a prefix that nobody has written to since ``before``.
+
+        A writer that is killed leaves its draft, which is no blob and may be as large as one.
+        """
+        found = []
+        for folder, _, names in os.walk(self._root / prefix):
+            for name in filter(_DRAFT.fullmatch, names):
+                path = Path(folder, name)
+                with contextlib.suppress(FileNotFoundError):  # it is finished, or gone, meanwhile
+                    status = path.lstat()
+                    if stat.S_ISREG(status.st_mode) and status.st_mtime < before:
+                        key = path.relative_to(self._root).as_posix()
+                        found.append(Blob(key, status.st_size, status.st_mtime))
+        return sorted(found, key=lambda draft: draft.key)
+
+    def sweep(self, prefix: str = "") -> None:
+        """Remove folders that hold nothing any more: the one of the prefix, and those below it."""
+        # os.walk, unlike pathlib, takes it calmly where others remove folders meanwhile.
+        for folder, _, _ in os.walk(self._root / prefix, topdown=False):
+            # Another process may be about to put a file there: then it is not empty.
+            if Path(folder) != self._root:
                 with contextlib.suppress(OSError):
-                    folder.rmdir()
+                    os.rmdir(folder)

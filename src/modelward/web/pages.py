@@ -196,6 +196,6 @@ def add_pages(app: FastAPI, service: AssessmentService) -> None:
             download = await run_in_threadpool(
                 service.download_by_link, job_id, token, report, wanted
             )
+            return await file_response(download, service.blobs)
         except ModelwardError as error:
             return refuse(error)
-        return file_response(download, service.blobs)

@@ -3,6 +3,7 @@
 import re
 from urllib.parse import quote
 
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
 from modelward.jobs import Download
@@ -26,14 +27,16 @@ def content_disposition(filename: str) -> str:
     return f'attachment; filename="{plain}"{more}'
 
 
-def file_response(download: Download, blobs: BlobStore) -> Response:
-    """Hand out a file; stored ones are streamed."""
-    headers = {
-        "Content-Disposition": content_disposition(download.filename),
-        "Content-Length": str(download.size),
-    }
+async def file_response(download: Download, blobs: BlobStore) -> Response:
+    """Hand out a file; stored ones are streamed.
+
+    Raises:
+        NotFoundError: Its model was deleted, or the file is too old, since it was looked up. It is
+            opened before the answer begins, so that a file that is gone is no broken answer.
+    """
+    headers = {"Content-Disposition": content_disposition(download.filename)}
     if download.blob is None:
         return Response(download.content, headers=headers, media_type=download.media_type)
-    return StreamingResponse(
-        blobs.stream(download.blob), headers=headers, media_type=download.media_type
-    )
+    size, parts = await run_in_threadpool(blobs.open, download.blob)
+    headers["Content-Length"] = str(size)
+    return StreamingResponse(parts, headers=headers, media_type=download.media_type)
