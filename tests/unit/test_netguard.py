@@ -63,6 +63,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         server = self.server
         server.seen.append((self.path, self.headers["Host"]))  # type: ignore[attr-defined]
+        server.keys.append(self.headers["x-api-key"])  # type: ignore[attr-defined]
         name, _, rest = self.path[1:].partition("/")
         if name == "to":
             self.send_response(302)
@@ -100,6 +101,7 @@ def web() -> Iterator[http.server.ThreadingHTTPServer]:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.handle_error = lambda *_: None  # type: ignore[method-assign]
     server.seen = []  # type: ignore[attr-defined]
+    server.keys = []  # type: ignore[attr-defined]
     server.stopped = threading.Event()  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
@@ -229,6 +231,16 @@ def test_redirects_pass_the_same_check(
         assert guarded.get(url(server, "/to//fine")).text == "hello"
         with pytest.raises(OutboundLimitError, match="at most 5 redirects"):
             guarded.get(url(server, "/loop"))
+
+
+def test_keys_do_not_follow_a_redirect_to_another_server(
+    server: http.server.ThreadingHTTPServer,
+) -> None:
+    with web() as other, client() as guarded:
+        for goal in ("/fine", url(other, "/fine"), url(other, f"/to/{url(server, '/back')}")):
+            guarded.get(url(server, f"/to/{goal}"), headers={"x-api-key": "secret"})
+        assert other.keys == [None, None]
+    assert server.keys == ["secret", "secret", "secret", "secret", "secret"]
 
 
 def test_size_is_limited(server: http.server.ThreadingHTTPServer) -> None:

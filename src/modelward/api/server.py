@@ -96,15 +96,16 @@ def _run(
 ) -> int:
     settings = settings.model_copy(update={"port": int(listener.getsockname()[1])})
     password = settings.ssl_keyfile_password
+    # Before the app is made: that may already have something to say.
+    set_up_logs(settings.log_level, settings.log_format)
+    raise_open_files(settings.max_connections)
+    app = create_app(settings, worker_command=worker_command)
 
     def refused(limit: str) -> None:
         app.state.metrics.rate_limited.labels(limit=limit, action="closed").inc()
 
-    # Before the app is made: that may already have something to say.
-    set_up_logs(settings.log_level, settings.log_format)
     config = uvicorn.Config(
-        lambda: app,
-        factory=True,
+        app,
         http=guarded_protocol(settings, refused),
         h11_max_incomplete_event_size=settings.header_max_bytes,
         ws="none",
@@ -118,8 +119,6 @@ def _run(
         server_header=False,
         timeout_graceful_shutdown=5,
     )
-    raise_open_files(settings.max_connections)
-    app = create_app(settings, worker_command=worker_command)
     address = settings.model_copy(update={"public_url": None}).base_url
 
     def started() -> None:

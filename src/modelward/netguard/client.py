@@ -24,11 +24,22 @@ __all__ = ["GuardedClient", "Resolver"]
 
 Resolver = Callable[[str, int], list[Address]]
 _DEADLINE = "modelward.deadline"
+_ORIGIN = "modelward.origin"
+_ANYWHERE = {
+    "accept", "accept-encoding", "accept-language", "connection", "content-length",
+    "content-type", "host", "transfer-encoding", "user-agent",
+}  # fmt: skip
+"""Headers that a redirect may carry to another server. Others may hold keys, whatever their name;
+httpx keeps back Authorization only."""
 
 
 def _resolve(host: str, port: int) -> list[Address]:
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [ipaddress.ip_address(str(item[4][0]).split("%")[0]) for item in found]
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
 
 
 def _left(deadline: float) -> float:
@@ -169,6 +180,9 @@ class _Transport(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         _check_url(request.url)
         backend = _Backend(self._policy, self._resolver, request.extensions[_DEADLINE])
+        headers = request.headers.raw
+        if _origin(request.url) != request.extensions[_ORIGIN]:
+            headers = [item for item in headers if item[0].decode("latin-1").lower() in _ANYWHERE]
         pool = httpcore.ConnectionPool(
             ssl_context=self._verify,
             network_backend=backend,
@@ -186,7 +200,7 @@ class _Transport(httpx.BaseTransport):
                             port=request.url.port,
                             target=request.url.raw_path,
                         ),
-                        headers=request.headers.raw,
+                        headers=headers,
                         content=request.stream,
                     )
                 )
@@ -227,7 +241,8 @@ class GuardedClient(httpx.Client):
     """``httpx.Client`` under an :class:`OutboundPolicy`.
 
     Proxies and certificates named by the environment are ignored: they would move the check to
-    another machine. Redirects are followed up to the policy's number.
+    another machine. Redirects are followed up to the policy's number; to another server they carry
+    no header that could hold a key.
 
     Raises (from every request method):
         OutboundRefusedError: An address that is not allowed, here or behind a redirect.
@@ -266,6 +281,7 @@ class GuardedClient(httpx.Client):
         request.extensions = {
             **request.extensions,
             _DEADLINE: time.monotonic() + self._policy.timeout_seconds,
+            _ORIGIN: _origin(request.url),
         }
         try:
             return super().send(request, **options)
