@@ -52,6 +52,7 @@ def test_name_is_what_the_certificate_must_show(tmp_path: Path) -> None:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.handle_error = lambda *_: None  # type: ignore[method-assign]
     server.seen = []  # type: ignore[attr-defined]
+    server.keys = []  # type: ignore[attr-defined]
     server.stopped = threading.Event()  # type: ignore[attr-defined]
     server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})

@@ -153,8 +153,9 @@ class Delivery:
                 with self._waking:
                     if not self._awake:
                         self._wake_up()
-            UNSETTLED.add(self)
             self._keeper.keep(count, body)
+            # Not before: a round of a thread in between would find nothing, and take it out again.
+            UNSETTLED.add(self)
         except Exception as error:
             self._refuse(count, f"an event could not be written: {type(error).__name__}")
             return

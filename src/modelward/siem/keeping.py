@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from modelward.siem.spool import Spool, SpoolBusy
-from modelward.siem.spool_link import PATIENCE_SECONDS
+from modelward.siem.spool_link import LOCK_SECONDS, PATIENCE_SECONDS
 
 __all__ = ["Keeper"]
 
@@ -17,6 +17,9 @@ LOCKED_SECONDS = 5.0
 """How long a foreign lock on the spool is waited for before events are sent from memory."""
 MEMORY_BYTES = 64 << 20
 """Largest size of the queue in memory, and of the spool there."""
+FIRST_SECONDS = 1.0
+"""Longest wait for the spool with the first event of a process. Opening it takes its time anyway,
+and a forked worker that ends right after its call has no thread that brings memory to disk."""
 DRAIN_SECONDS = 0.1
 """How long the background waits for the spool to take one call from the queue."""
 
@@ -58,6 +61,7 @@ class Keeper:
         self._stuck_since: float | None = None
         self._problem = ""
         self._queued_bytes = 0
+        self._patience = FIRST_SECONDS
 
     @property
     def spools(self) -> list[Spool]:
@@ -93,13 +97,14 @@ class Keeper:
         self._problem = str(error)
 
     def keep(self, count: int, body: str) -> None:
-        """Take in a call's events; waits at most half a millisecond.
+        """Take in a call's events; from the second call on waits at most half a millisecond.
 
         Args:
             count: How many they are.
             body: As ``Spool.put`` takes it.
         """
-        spool = self.spool
+        spool, patience = self.spool, self._patience
+        self._patience = LOCK_SECONDS
         if spool is not None and spool.stored + self._queued + count > self._capacity:
             self.drop(count, f"the spool holds {self._capacity:,} events")
             return
@@ -107,7 +112,7 @@ class Keeper:
             if spool is None:
                 raise SpoolBusy(self._problem)
             # Even where earlier events wait in memory: on disk they outlive the process.
-            spool.put(self._names, count, body)
+            spool.put(self._names, count, body, patience)
         except SpoolBusy as error:
             self._remember(count, body, str(error))
 
