@@ -112,12 +112,14 @@ _DEFAULT_PLAN = TrainPlan(
 )
 _REFERENCE_PLAN = TrainPlan(
     epochs=20,
-    extra_epochs=0,
+    extra_epochs=10,
     batch=128,
     peak_rate=1e-3,
     target=0.993,
     constant=True,
-    averaging=0.0,
+    rotation=10.0,
+    scaling=0.12,
+    shift=2.0,
 )
 _QUICK_PLAN = TrainPlan(
     epochs=20, extra_epochs=10, batch=64, peak_rate=1e-2, target=0.975, checks_from=5.0
