@@ -418,6 +418,19 @@ PLAIN: dict[str, Builder] = {
     "yaml-in-braces": _file(
         "c.yaml", fixed(b"{a: !!python/object/apply:os.system ['true']}\n")
     ),
+    "yaml-mark-tag": _file(
+        "c.yaml",
+        fixed("\ufeff%TAG !x! tag:yaml.org,2002:py\n---\n!x!thon/name:os.system\n".encode()),
+    ),
+    "yaml-return-tag": _file(
+        "c.yaml", fixed(b"#\r%TAG !x! tag:yaml.org,2002:py\r---\r!x!thon/name:os.system\r")
+    ),
+    "yaml-mark-letters": _file(
+        "c.yaml", fixed("\ufeff!!py%74hon/object/apply:os.system ['true']\n".encode())
+    ),
+    "yaml-other-name": _file(
+        "settings.conf", fixed(b"a: !!python/object/apply:os.system ['true']\n")
+    ),
     "onnx-two-wires": _file("m.onnx", fixed(m.onnx_model(m.onnx_node("Relu"), tensors=(WIRES,)))),
     "template-long": _file(
         "m.gguf", fixed(gguf("{#" + " " * 2**20 + "#}{{ a.__class__ }}"))
