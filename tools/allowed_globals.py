@@ -65,7 +65,8 @@ CALLABLE = {
     "sklearn.neighbors._kd_tree": "newObj",
     "sklearn.neighbors._dist_metrics": "newObj",
     "sklearn.metrics._dist_metrics": "newObj",
-    "sklearn._loss._loss": "__pyx_unpickle_CyLossFunction",
+    "sklearn._loss._loss": "__pyx_unpickle_CyLossFunction CyAbsoluteError CyExponentialLoss "
+    "CyHalfBinomialLoss CyHalfGammaLoss CyHalfPoissonLoss CyHalfSquaredError",
     "sklearn.linear_model._sgd_fast": "EpsilonInsensitive Hinge Huber Log ModifiedHuber "
     "SquaredEpsilonInsensitive SquaredHinge SquaredLoss",
     "torch": "Size device",
