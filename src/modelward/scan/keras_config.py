@@ -99,7 +99,13 @@ _MODULES = re.compile(r"builtins|(tensorflow\.)?(python\.)?(tf_)?keras(\.[a-z0-9
 _ARRAYS = frozenset({"__numpy__", "__tensor__"})
 _NUMBERS = re.compile(r"(bool|bfloat16|u?int(8|16|32|64)|float(16|32|64))")
 _ACTIVATION_KEYS = frozenset({"activation", "recurrent_activation"})
-_WIDTH_KEYS = frozenset({"units", "filters", "input_dim", "output_dim", "n", "kernel_size"})
+_WIDTH_KEYS = frozenset(
+    """
+    batch_input_shape batch_shape depth_multiplier filters height input_dim key_dim kernel_size
+    max_tokens n num_bins num_heads num_tokens output_dim padding pool_size size target_shape
+    units value_dim width
+    """.split()
+)
 _TRAINING_KEYS = frozenset({"compile_config", "training_config"})
 _PATH_KEYS = frozenset({"vocabulary", "idf_weights", "filepath", "file_path"})
 _CODE = {

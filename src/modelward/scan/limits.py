@@ -58,9 +58,9 @@ class Limits:
 
 
 def _size_of(path: Path) -> int:
-    """Bytes of a file, or of all files below a folder."""
+    """Bytes of a file, or of all files below a folder; 0 where there is nothing."""
     if not path.is_dir():
-        return path.stat().st_size
+        return path.stat().st_size if path.exists() else 0
     size = 0
     for where, _, names in os.walk(path):
         for name in names:

@@ -130,6 +130,14 @@ def _check_load(machine: Machine, items: list[Any]) -> None:
         odd(machine, "_load_from_bytes with bytes that are only made while loading")
 
 
+def _check_dtype(machine: Machine, items: list[Any]) -> None:
+    """A scalar of a type with 2 GB is 2 GB."""
+    code = items[0] if items else None
+    digits = code.lstrip("<>=|")[1:] if isinstance(code, str) else ""
+    if digits.isdecimal() and (len(digits) > 9 or int(digits) > 2**26):
+        machine.alarm("MW-PKL-009", Level.MEDIUM, f"values of type {code!r:.40}")
+
+
 def _check_container(machine: Machine, items: list[Any]) -> None:
     value = items[0] if items else None
     if isinstance(value, Call) and value.made_by("builtins.bytes", "builtins.bytearray"):
@@ -147,6 +155,7 @@ CHECKED: dict[str, Callable[[Machine, list[Any]], None]] = {
     "copyreg._reconstructor": _check_reconstructor,
     "torch._tensor._rebuild_from_type_v2": _check_rebuild,
     "_codecs.encode": _check_encode,
+    "numpy.dtype": _check_dtype,
     "torch.storage._load_from_bytes": _check_load,
     "numpy.random._pickle.__randomstate_ctor": _check_random,
     "numpy.random._pickle.__generator_ctor": _check_random,

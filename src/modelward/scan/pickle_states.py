@@ -21,6 +21,9 @@ _FUNCTIONS = frozenset(
 )
 _ASKED = frozenset({"predict", "predict_proba", "decision_function"})
 _MOST_MEMBERS = 4000
+_PLACES = {"pos": 624, "buffer_pos": 4}
+"""Where a random generator goes on reading, and how far it may be."""
+_MOST_PARTS, _MOST_DEPTH = 20, 3
 _PARTS = ("_parameters", "_buffers", "_modules")
 """Where PyTorch's modules look for attributes that they do not have."""
 
@@ -68,6 +71,8 @@ def check_model(machine: Machine, model: Call, state: Any) -> None:
     The methods that a stacking model calls are only noted: their list may still grow.
     """
     module = model.function.module if isinstance(model.function, Global) else ""
+    if module.startswith("numpy.random"):
+        _check_random(machine, state, 0)
     check = _MODELS.get(module)
     if check is None:
         return
@@ -102,6 +107,22 @@ def _check_functions(machine: Machine, table: dict[str, Any]) -> None:
         unknown = isinstance(value, Global) and value.level is not None  # reported by its name
         if value is not None and not known and not unknown:
             odd(machine, "a function transformer with something else than a function of numpy")
+
+
+def _check_random(machine: Machine, state: Any, depth: int) -> None:
+    """A generator reads its numbers from where its state says, even from behind them."""
+    if not isinstance(state, Group) or depth > _MOST_DEPTH:
+        return
+    machine.work(len(state.items))
+    places = [(state.items[2], 624)] if state.items[:1] == ["MT19937"] and len(
+        state.items) > 2 else []  # fmt: skip
+    for key, value in zip(state.items[::2], state.items[1::2], strict=False):
+        if state.kind == "dict" and isinstance(key, str) and key in _PLACES:
+            places.append((value, _PLACES[key]))
+    if any(not isinstance(place, int) or not 0 <= place <= last for place, last in places):
+        odd(machine, "a random generator whose state points behind its numbers")
+    for value in state.items[:_MOST_PARTS]:
+        _check_random(machine, value, depth + 1)
 
 
 _MODELS: dict[str, Callable[[Machine, dict[str, Any]], None]] = {

@@ -136,6 +136,17 @@ OTHERS: dict[str, Callable[[], bytes]] = {
         b"cpandas.core.indexes.datetimes\nDatetimeIndex\n"
         + plain({"data": [0], "tz": "dateutil//etc/passwd"}) + b"\x86R"
     ),
+    "generator-state": lambda: stream(
+        called("numpy.random._pickle", "__randomstate_ctor", "MT19937")
+        + plain(
+            {"bit_generator": "MT19937", "state": {"key": list(range(624)), "pos": 2**30},
+             "has_gauss": 0, "gauss": 0.0}
+        ) + b"b"
+    ),
+    "scalar-of-gigabytes": lambda: stream(
+        b"cnumpy.core.multiarray\nscalar\n" + called("numpy", "dtype", "V2147483647", False, True)
+        + b"\x85R"
+    ),
     "range-in-deque": lambda: stream(
         b"ccollections\ndeque\n" + called("builtins", "range", 10**12) + b"\x85R"
     ),
