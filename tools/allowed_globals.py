@@ -114,6 +114,7 @@ REFERENCED = {
     "numpy.random._sfc64": "SFC64",
     "numpy.random.bit_generator": "SeedSequence",
     "numpy.random.mtrand": "RandomState",
+    "scipy._lib.array_api_compat.numpy._aliases": "asarray",
     "pandas": "Categorical CategoricalDtype CategoricalIndex DataFrame DatetimeIndex Index "
     "IntervalIndex MultiIndex PeriodIndex RangeIndex Series StringDtype TimedeltaIndex",
     "pandas.arrays": "BooleanArray DatetimeArray FloatingArray IntegerArray NumpyExtensionArray "

@@ -144,6 +144,8 @@ LOADERS = {
         "__import__('keras').models.load_model(path, safe_mode=False)"
         for name in ("between", "in-comment")
     },
+    "trick-npy-as-storage": "__import__('numpy').load(path, allow_pickle=True)['data/0']",
+    "trick-yaml-other-name": "__import__('yaml').unsafe_load(open(path, 'rb'))",
     "trick-npz-in-comment": "__import__('numpy').load(path, allow_pickle=True)['a']",
 }
 

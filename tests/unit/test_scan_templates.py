@@ -129,3 +129,11 @@ def test_a_deep_or_long_template_is_not_clean(tmp_path: Path):
     for text in ("{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}", "a" * (2**20 + 1)):
         path.write_text(text)
         assert scan_path(path).verdict is Verdict.INCOMPLETE
+
+
+def test_templates_lie_anywhere_in_a_configuration(tmp_path: Path):
+    path = tmp_path / "processor_config.json"
+    path.write_text('{"a": {"chat_templates": [{"name": "x", "template": "{{ x.__class__ }}"}]}}')
+    assert [finding.rule for finding in scan_path(path).findings] == ["MW-TPL-001"]
+    path.write_text('{"a": {"other": "{{ x.__class__ }}"}, "chat_template": null}')
+    assert scan_path(path).verdict is Verdict.CLEAN

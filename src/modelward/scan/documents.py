@@ -76,13 +76,23 @@ def _json(scanner: Scanner, item: Item) -> None:
 
     for node in _keras_nodes(scanner, value):
         scan_config(scanner, item, node)
-    template = value.get("chat_template") if isinstance(value, dict) else None
-    # one template, or several with names, in a list or a table
-    several = list(template.values()) if isinstance(template, dict) else template
-    for one in several if isinstance(several, list) else [several]:
-        text = one.get("template") if isinstance(one, dict) else one
-        if isinstance(text, str):
-            check_template(scanner, item, text)
+    for template in _templates(scanner, value):
+        check_template(scanner, item, template)
+
+
+def _templates(scanner: Scanner, value: Any) -> Iterator[str]:
+    """Every text below a key such as ``chat_template``: one, or several in a list or a table."""
+    pending = [(value, False)]
+    while pending:
+        one, inside = pending.pop()
+        if isinstance(one, str) and inside:
+            yield one
+        elif isinstance(one, dict):
+            scanner.budget.spend("nodes")
+            pending.extend((child, inside or "chat_template" in key) for key, child in one.items())
+        elif isinstance(one, list):
+            scanner.budget.spend("nodes")
+            pending.extend((child, inside) for child in one if not isinstance(child, int | float))
 
 
 def check_containers(text: bytes) -> None:
