@@ -29,7 +29,7 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 TARGET = Path(__file__).parents[1] / "src/modelward/scan/data/allowed_globals.txt"
 HEADER = """\
 # What a pickled model may name. Made by tools/allowed_globals.py; do not edit by hand.
-# "name" may be referenced and made with NEWOBJ, which runs its __new__ only;
+# "name" may be referenced and made with NEWOBJ without arguments, which runs its __new__ only;
 # "name()" may be called with any arguments.
 """
 
@@ -80,9 +80,9 @@ CALLABLE = {
     "torch.serialization": "_get_layout",
     "torch.storage": "_load_from_bytes",
 }
-"""Functions and values whose call does no harm whatever the arguments; ``_reconstructor``,
-``_rebuild_from_type_v2``, ``_load_from_bytes`` and ``encode`` only with arguments that the walk
-checks."""
+"""Functions and values whose call does no harm whatever the arguments; those that load, encode,
+allocate, or make a class or a parameter that they are given only with arguments that the walk
+checks (``pickle_checks``, ``pickle_making``)."""
 
 DISTANCES = (
     "BrayCurtisDistance CanberraDistance ChebyshevDistance DiceDistance DistanceMetric "
