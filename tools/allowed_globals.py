@@ -29,7 +29,7 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 TARGET = Path(__file__).parents[1] / "src/modelward/scan/data/allowed_globals.txt"
 HEADER = """\
 # What a pickled model may name. Made by tools/allowed_globals.py; do not edit by hand.
-# "name" may be referenced and made with NEWOBJ, which runs its __new__ only;
+# "name" may be referenced and made with NEWOBJ without arguments, which runs its __new__ only;
 # "name()" may be called with any arguments.
 """
 
@@ -65,7 +65,8 @@ CALLABLE = {
     "sklearn.neighbors._kd_tree": "newObj",
     "sklearn.neighbors._dist_metrics": "newObj",
     "sklearn.metrics._dist_metrics": "newObj",
-    "sklearn._loss._loss": "__pyx_unpickle_CyLossFunction",
+    "sklearn._loss._loss": "__pyx_unpickle_CyLossFunction CyAbsoluteError CyExponentialLoss "
+    "CyHalfBinomialLoss CyHalfGammaLoss CyHalfPoissonLoss CyHalfSquaredError",
     "sklearn.linear_model._sgd_fast": "EpsilonInsensitive Hinge Huber Log ModifiedHuber "
     "SquaredEpsilonInsensitive SquaredHinge SquaredLoss",
     "torch": "Size device",
@@ -79,9 +80,9 @@ CALLABLE = {
     "torch.serialization": "_get_layout",
     "torch.storage": "_load_from_bytes",
 }
-"""Functions and values whose call does no harm whatever the arguments; ``_reconstructor``,
-``_rebuild_from_type_v2``, ``_load_from_bytes`` and ``encode`` only with arguments that the walk
-checks."""
+"""Functions and values whose call does no harm whatever the arguments; those that load, encode,
+allocate, or make a class or a parameter that they are given only with arguments that the walk
+checks (``pickle_checks``, ``pickle_making``)."""
 
 DISTANCES = (
     "BrayCurtisDistance CanberraDistance ChebyshevDistance DiceDistance DistanceMetric "
@@ -113,6 +114,7 @@ REFERENCED = {
     "numpy.random._sfc64": "SFC64",
     "numpy.random.bit_generator": "SeedSequence",
     "numpy.random.mtrand": "RandomState",
+    "scipy._lib.array_api_compat.numpy._aliases": "asarray",
     "pandas": "Categorical CategoricalDtype CategoricalIndex DataFrame DatetimeIndex Index "
     "IntervalIndex MultiIndex PeriodIndex RangeIndex Series StringDtype TimedeltaIndex",
     "pandas.arrays": "BooleanArray DatetimeArray FloatingArray IntegerArray NumpyExtensionArray "

@@ -144,6 +144,8 @@ LOADERS = {
         "__import__('keras').models.load_model(path, safe_mode=False)"
         for name in ("between", "in-comment")
     },
+    "trick-npy-as-storage": "__import__('numpy').load(path, allow_pickle=True)['data/0']",
+    "trick-yaml-other-name": "__import__('yaml').unsafe_load(open(path, 'rb'))",
     "trick-npz-in-comment": "__import__('numpy').load(path, allow_pickle=True)['a']",
 }
 
@@ -159,3 +161,16 @@ def test_the_payload_is_real(name: str, tmp_path: Path):
             [sys.executable, "-c", script], capture_output=True, timeout=120, check=False
         )
         assert canary.sang
+
+
+@pytest.mark.parametrize("name", ["tensor-address", "bunch-address", "parameter-class"])
+def test_the_address_is_believed(name: str, tmp_path: Path):
+    """Loading such a pickle ends the process by a signal: the address in it was used."""
+    with Canary(tmp_path) as canary:
+        path = HOSTILE[f"making-{name}"](tmp_path, canary)
+        script = f"import pickle\npickle.load(open({str(path)!r}, 'rb'))"
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, timeout=120, check=False,
+            cwd=tmp_path,
+        )  # fmt: skip
+    assert done.returncode < 0, done.stderr[-500:]

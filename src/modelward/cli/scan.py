@@ -45,8 +45,13 @@ def scan(
         Level, typer.Option(help="Least severity of a finding for exit code 1.")
     ] = Level.MEDIUM,
     seconds: Annotated[
-        float, typer.Option(min=1, help="Stop after so long; the rest counts as not read.")
-    ] = 600.0,
+        float | None,
+        typer.Option(
+            min=1,
+            help="Stop after so long; the rest counts as not read. Default: 40 seconds and 2 for "
+            "every MiB, at most 600.",
+        ),
+    ] = None,
 ) -> None:
     """Scan model files without loading anything in them.
 
@@ -77,11 +82,11 @@ def _tell(message: str) -> None:
 
 
 def _scanned(
-    target: str, *, as_json: bool, sarif: Path | None, fail_on: Level, seconds: float
+    target: str, *, as_json: bool, sarif: Path | None, fail_on: Level, seconds: float | None
 ) -> ExitCode:
     """Scan, write and print the report."""
     with _local(target) as path:
-        report = scan_path(path, limits=Limits(seconds=seconds))
+        report = scan_path(path, limits=Limits.of_path(path, seconds))
     if sarif:
         try:
             sarif.write_text(to_sarif(report), "utf-8")

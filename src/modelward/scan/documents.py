@@ -9,16 +9,21 @@ from modelward.scan.limits import UnreadableError
 from modelward.scan.report import Level
 from modelward.scan.scanner import Item, Scanner
 from modelward.scan.sniff import python_of
+from modelward.scan.templates import check_template
 
-__all__ = ["read"]
+__all__ = ["check_containers", "read"]
 
 MAX_JSON = 64 * 2**20
+MAX_CONTAINERS = 3_000_000
 _YAML_OBJECT = re.compile(
     rb"!!python/|tag:yaml\.org,2002:python/"
     # what composes such a tag: a handle of one's own, or letters written as %70
-    rb"|^%TAG\b|(?:^|[\s\[{,:-])![^\s%]{0,32}%[0-9A-Fa-f]{2}",
+    # a line also begins behind a byte order mark, a lone carriage return, and U+0085, 2028, 2029
+    rb"|(?:^|[\r\x85\xa8\xa9\xbf])%TAG\b"
+    rb"|(?:^|[\s\[{,:?\x85\xa8\xa9\xbf-])![^\s%]{0,32}%[0-9A-Fa-f]{2}",
     re.MULTILINE,
 )
+_PROSE = frozenset({"txt", "md", "rst", "csv", "tsv", "log", "jinja", "jinja2", "j2"})
 _ENTITY = re.compile(rb"<!(DOCTYPE|ENTITY)\b", re.IGNORECASE)
 _SCRIPT = re.compile(
     # aten's functions are also methods of their first argument; blanks may stand around the dot
@@ -27,11 +32,6 @@ _SCRIPT = re.compile(
     rb"|\bops\s*\.\s*aten\s*\.\s*(save|from_file)\b"
 )
 _LOADER = re.compile(rb"""["']?loader_module["']?\s*:\s*["']?([^\s"',}#]+)""")
-_TEMPLATE = re.compile(
-    r"__\w+__|\|\s*attr\s*\(|\b(cycler|joiner|lipsum)\s*[.\[]"
-    # underscores that are written otherwise, to be put together while it runs
-    r"|\\x5f|\\u005f|\\137|\\N\{|(['\"])__+\2", re.IGNORECASE
-)  # fmt: skip
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _KERAS_NODE = re.compile(rb'"class_name"\s*:|\\u')
 
@@ -54,6 +54,9 @@ def read(scanner: Scanner, item: Item) -> None:
         _loader(scanner, item)
     elif suffix in ("jinja", "jinja2", "j2"):
         check_template(scanner, item, _whole(item).decode("utf-8", "replace"))
+    elif item.format == "text" and suffix not in _PROSE:
+        if item.blob.size <= MAX_JSON:  # a configuration of any name, or of none
+            _yaml(scanner, item)
 
 
 def _json(scanner: Scanner, item: Item) -> None:
@@ -61,8 +64,10 @@ def _json(scanner: Scanner, item: Item) -> None:
         if b'"learner"' in item.blob.read(0, 64) and not _holds(item, _KERAS_NODE):
             return  # a large xgboost model: numbers, which only xgboost reads
         raise UnreadableError(f"a JSON document of {item.blob.size} bytes")
+    content = item.blob.read(0, item.blob.size)
+    check_containers(content)
     try:
-        value = json.loads(item.blob.read(0, item.blob.size))
+        value = json.loads(content)
     except (ValueError, RecursionError) as error:
         if item.name.endswith((".json", ".config")):
             raise UnreadableError(f"no readable JSON ({error})") from None
@@ -71,13 +76,33 @@ def _json(scanner: Scanner, item: Item) -> None:
 
     for node in _keras_nodes(scanner, value):
         scan_config(scanner, item, node)
-    template = value.get("chat_template") if isinstance(value, dict) else None
-    # one template, or several with names, in a list or a table
-    several = list(template.values()) if isinstance(template, dict) else template
-    for one in several if isinstance(several, list) else [several]:
-        text = one.get("template") if isinstance(one, dict) else one
-        if isinstance(text, str):
-            check_template(scanner, item, text)
+    for template in _templates(scanner, value):
+        check_template(scanner, item, template)
+
+
+def _templates(scanner: Scanner, value: Any) -> Iterator[str]:
+    """Every text below a key such as ``chat_template``: one, or several in a list or a table."""
+    pending = [(value, False)]
+    while pending:
+        one, inside = pending.pop()
+        if isinstance(one, str) and inside:
+            yield one
+        elif isinstance(one, dict):
+            scanner.budget.spend("nodes")
+            pending.extend((child, inside or "chat_template" in key) for key, child in one.items())
+        elif isinstance(one, list):
+            scanner.budget.spend("nodes")
+            pending.extend((child, inside) for child in one if not isinstance(child, int | float))
+
+
+def check_containers(text: bytes) -> None:
+    """Refuse a JSON text that takes many times its size when it is read.
+
+    Raises:
+        UnreadableError: It has more lists and objects than the scan holds.
+    """
+    if text.count(b"[") + text.count(b"{") > MAX_CONTAINERS:
+        raise UnreadableError(f"a JSON document of more than {MAX_CONTAINERS} lists and objects")
 
 
 def _keras_nodes(scanner: Scanner, value: Any) -> Iterator[dict[str, Any]]:
@@ -110,13 +135,6 @@ def _whole(item: Item) -> bytes:
     if item.blob.size > MAX_JSON:
         raise UnreadableError(f"a text of {item.blob.size} bytes")
     return item.blob.read(0, item.blob.size)
-
-
-def check_template(scanner: Scanner, item: Item, template: str) -> None:
-    """A chat template is a program for jinja2; outside its sandbox it reaches all of Python."""
-    found = _TEMPLATE.search(template)
-    if found:
-        scanner.finding(item, "MW-TPL-001", f"the chat template contains {found[0]!r}")
 
 
 def _yaml(scanner: Scanner, item: Item) -> None:

@@ -3,9 +3,9 @@
 Format: ggml-org/ggml, docs/gguf.md.
 """
 
-from modelward.scan.documents import check_template
 from modelward.scan.limits import UnreadableError
 from modelward.scan.scanner import Item, Scanner
+from modelward.scan.templates import check_template
 
 __all__ = ["read"]
 

@@ -1,5 +1,6 @@
 """What an HDF5 file of weights may hold: plain numbers, in the file itself."""
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -77,7 +78,9 @@ def hdf5_problems(file: Any, length: int) -> Iterator[Hdf5Problem]:
                 pending.append((node, where, depth + 1))
             elif isinstance(node, h5py.Dataset):
                 yield from _dataset_problems(node, where)
-                total += int(node.size or 0) * int(node.dtype.itemsize)
+                # to read one value, the library unpacks the whole chunk that it is in
+                values = max(int(node.size or 0), math.prod(node.chunks or (0,)))
+                total += values * int(node.dtype.itemsize)
             else:
                 yield Hdf5Problem("MW-H5-002", where, "neither a group nor a dataset")
     if total > min(MAX_HDF5_BYTES, HDF5_ALLOWANCE + MAX_RATIO * length):

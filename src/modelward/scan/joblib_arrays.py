@@ -17,6 +17,8 @@ __all__ = ["JoblibReader", "width_of"]
 
 _KINDS = frozenset("biufcmMSUV")
 _MAX_FIELDS = 64
+_MOST_PARTS = 1000
+"""Fields and their fields: a dtype may be used in many places, and so may those that use it."""
 _MAX_DIMENSIONS = 64
 _HAS_OBJECT = 1
 """Bit of a dtype's flags that makes joblib read a pickle instead of values."""
@@ -50,7 +52,9 @@ class JoblibReader:
         state = target.state.table() if isinstance(target.state, Group) else None
         if state is None:
             raise ContradictionError("an array wrapper without a plain state")
-        width = width_of(state.get("dtype"))
+        left = [_MOST_PARTS]
+        width = width_of(state.get("dtype"), left=left)
+        self._scanner.budget.spend("opcodes", _MOST_PARTS - left[0])
         if width is None:
             return self._object_array(file)
         shape = state.get("shape")
@@ -83,12 +87,21 @@ class JoblibReader:
         return NUMBER
 
 
-def width_of(dtype: Any, depth: int = 0) -> int | None:
+def width_of(dtype: Any, depth: int = 0, left: list[int] | None = None) -> int | None:
     """Bytes of one value of a numpy dtype as a pickle describes it; None: Python objects.
+
+    Args:
+        dtype: From a walk.
+        depth: Dtypes around it.
+        left: How many dtypes may still be looked at; counted down.
 
     Raises:
         ContradictionError: No plain dtype, or one that contradicts itself.
     """
+    left = [_MOST_PARTS] if left is None else left
+    left[0] -= 1
+    if left[0] < 0:
+        raise ContradictionError("a dtype of too many fields")
     kind, digits, code = _code(dtype, depth)
     if kind == "O":
         return None
@@ -101,7 +114,7 @@ def width_of(dtype: Any, depth: int = 0) -> int | None:
     inner = [
         field.items[0] if isinstance(field, Group) and field.items else None for field in fields
     ]
-    holds_objects = any(width_of(one, depth + 1) is None for one in inner)
+    holds_objects = any(width_of(one, depth + 1, left) is None for one in inner)
     if holds_objects != bool(flags & _HAS_OBJECT):
         raise ContradictionError(f"a dtype {code!r:.40} whose flags contradict its fields")
     return None if holds_objects else width

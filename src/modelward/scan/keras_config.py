@@ -96,8 +96,16 @@ _LOSSES = frozenset(
     """.split()
 )
 _MODULES = re.compile(r"builtins|(tensorflow\.)?(python\.)?(tf_)?keras(\.[a-z0-9_]+)*")
+_ARRAYS = frozenset({"__numpy__", "__tensor__"})
+_NUMBERS = re.compile(r"(bool|bfloat16|u?int(8|16|32|64)|float(16|32|64))")
 _ACTIVATION_KEYS = frozenset({"activation", "recurrent_activation"})
-_WIDTH_KEYS = frozenset({"units", "filters", "input_dim", "output_dim", "n", "kernel_size"})
+_WIDTH_KEYS = frozenset(
+    """
+    batch_input_shape batch_shape depth_multiplier filters height input_dim key_dim kernel_size
+    max_tokens n num_bins num_heads num_tokens output_dim padding pool_size size target_shape
+    units value_dim width
+    """.split()
+)
 _TRAINING_KEYS = frozenset({"compile_config", "training_config"})
 _PATH_KEYS = frozenset({"vocabulary", "idf_weights", "filepath", "file_path"})
 _CODE = {
@@ -229,6 +237,12 @@ def _class_problems(where: str, node: dict[str, Any], classes: frozenset[str]) -
             level = Level.CRITICAL
         yield Problem("MW-KER-001" if code else "MW-KER-002", level, where, what, reason, also)
     if isinstance(inner, dict):
+        kind = inner.get("dtype")
+        plain = kind is None or (isinstance(kind, str) and _NUMBERS.fullmatch(kind))
+        if isinstance(name, str) and name in _ARRAYS and not plain:
+            # U500000000 makes a text of 2 GB out of every letter
+            what, reason = f"values of type {kind!r:.60}", "they are no numbers"
+            yield Problem("MW-KER-004", Level.MEDIUM, where, what, reason)
         for key in sorted(_PATH_KEYS & set(inner)):
             if isinstance(inner[key], str):
                 reason = f"its {key} is the file or address {inner[key][:100]!r}"

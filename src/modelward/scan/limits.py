@@ -1,9 +1,13 @@
 """How much a scan may unpack, walk and wait, so that a hostile file cannot occupy it."""
 
+import os
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
-__all__ = ["Budget", "LimitReachedError", "Limits", "UnreadableError"]
+__all__ = ["Budget", "LimitReachedError", "Limits", "UnreadableError", "count_of"]
 
 
 class UnreadableError(Exception):
@@ -36,6 +40,49 @@ class Limits:
     """Wall time."""
     second_opinion: bool = True
     """Ask fickling, where it is installed, about every small pickle."""
+
+    @classmethod
+    def of_path(cls, path: Path, seconds: float | None = None) -> "Limits":
+        """The defaults, lowered for a small target, which is not to occupy a scan for long.
+
+        Args:
+            path: A file, or a folder, of which the files count together.
+            seconds: Wall time; None: by the size, 40 seconds and 2 more for every MiB.
+        """
+        size = _size_of(path)
+        by_size = 40 + 2 * size / 2**20
+        return cls(
+            unpacked_bytes=min(cls.unpacked_bytes, 2**30 + 100 * size),
+            seconds=min(cls.seconds, by_size) if seconds is None else seconds,
+        )
+
+
+def _size_of(path: Path) -> int:
+    """Bytes of a file, or of all files below a folder; 0 where there is nothing."""
+    if not path.is_dir():
+        return path.stat().st_size if path.exists() else 0
+    size = 0
+    for where, _, names in os.walk(path):
+        for name in names:
+            with suppress(OSError):  # a link to nowhere
+                size += Path(where, name).stat().st_size
+    return size
+
+
+def count_of(shape: Iterable[int]) -> int:
+    """Values of an array, up to more than any array has.
+
+    A shape of a million dimensions has a product that takes hours to multiply.
+    """
+    count = 1
+    for side in shape:
+        if count > _MOST_VALUES:
+            count = _MOST_VALUES if side else 0
+        count *= side
+    return count
+
+
+_MOST_VALUES = 2**64
 
 
 class Budget:

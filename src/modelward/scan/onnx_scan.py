@@ -4,10 +4,9 @@ Read field by field from the protobuf message (onnx/onnx.proto, IR version 13), 
 package, so that a model of any size takes little memory.
 """
 
-import math
 from typing import NamedTuple
 
-from modelward.scan.limits import UnreadableError
+from modelward.scan.limits import UnreadableError, count_of
 from modelward.scan.places import bad_name
 from modelward.scan.protobuf import BYTES, Field, Message
 from modelward.scan.report import Level, printable
@@ -128,7 +127,7 @@ class _Walker:
             elif field.number == 14:
                 outside = field.value == 1
         where = f"tensor {name}" if name else None
-        if dims and (min(dims) < 0 or math.prod(dims) > MAX_VALUES):
+        if dims and (min(dims) < 0 or count_of(dims) > MAX_VALUES):
             self.scanner.finding(
                 self.item, "MW-ONX-003", f"a tensor of {dims[:8]} values", where=where
             )

@@ -11,17 +11,10 @@ __all__ = [
     "CHECKED",
     "check_arguments",
     "check_handed",
-    "check_methods",
-    "check_stacking",
-    "check_state",
+    "check_rebuilt",
     "odd",
 ]
 
-_MAPPINGS = ("builtins.dict", "collections.OrderedDict", "collections.Counter",
-             "collections.defaultdict")  # fmt: skip
-_STACKING = frozenset({"sklearn.ensemble._stacking", "sklearn.ensemble.stacking"})
-_ASKED = frozenset({"predict", "predict_proba", "decision_function"})
-_MOST_MEMBERS = 4000
 _NEVER_HANDED = frozenset(
     {
         "_codecs.encode",
@@ -47,44 +40,13 @@ class Machine(Protocol):
     def alarm(self, rule: str, level: Level, reason: str) -> None:
         """Note something that should not be there."""
 
+    def work(self, steps: int) -> None:
+        """Pay for a look at many values."""
+
 
 def odd(machine: Machine, reason: str) -> None:
     """Note a call that honest pickles do not make."""
     machine.alarm("MW-PKL-004", Level.HIGH, reason)
-
-
-def check_state(machine: Machine, state: Any) -> None:
-    """Note a state whose keys take the place of methods, or that only loading makes."""
-    check_handed(machine, [state])
-    parts = state.items if isinstance(state, Group) and state.kind == "tuple" else [state]
-    for part in parts:
-        if isinstance(part, Call) and part.made_by(*_MAPPINGS):
-            if any(isinstance(one, Group | Call) for one in _items(part.args)):
-                odd(machine, "a state whose keys are only made while loading")
-            part = part.items  # noqa: PLW2901 - what was set on it afterwards
-        if isinstance(part, Group):
-            for key in part.risky:
-                machine.alarm("MW-PKL-005", Level.HIGH, f"a state that sets {key[:60]!r}")
-
-
-def check_stacking(machine: Machine, model: Call, state: Any) -> None:
-    """Take note of the methods that a stacking model calls on what it holds, by their names."""
-    if isinstance(model.function, Global) and model.function.module in _STACKING:
-        table = state.table() if isinstance(state, Group) else None
-        if table is None:
-            odd(machine, "a stacking model without a plain state")
-        elif "stack_method_" in table:
-            machine.stream.methods.append(table["stack_method_"])
-
-
-def check_methods(machine: Machine) -> None:
-    """Note stacking models that call anything but what classifiers and regressors are asked."""
-    for names in machine.stream.methods:
-        listed = names.items if isinstance(names, Group) and names.kind == "list" else [None]
-        if len(listed) > _MOST_MEMBERS or not all(
-            isinstance(name, str) and name in _ASKED for name in listed
-        ):
-            odd(machine, "a stacking model that calls methods which are no predictions")
 
 
 def check_handed(machine: Machine, values: list[Any]) -> None:
@@ -100,10 +62,6 @@ def check_arguments(machine: Machine, args: Any) -> None:
         odd(machine, "a call whose arguments are no tuple")
 
 
-def _items(value: Any) -> list[Any]:
-    return value.items if isinstance(value, Group) else []
-
-
 def _check_reconstructor(machine: Machine, items: list[Any]) -> None:
     base = items[1] if len(items) > 1 else None
     if not isinstance(base, Global) or base.module != "builtins":
@@ -114,6 +72,21 @@ def _check_rebuild(machine: Machine, items: list[Any]) -> None:
     first = items[0] if items else None
     if not isinstance(first, Global) or not first.full.startswith("torch._utils._rebuild"):
         odd(machine, "_rebuild_from_type_v2 with a function that rebuilds no tensor")
+
+
+def check_rebuilt(items: list[Any]) -> tuple[str | None, list[Any]]:
+    """What PyTorch sets on a tensor that it has rebuilt.
+
+    Returns:
+        Why the first argument is no tensor, or the state nothing that a tensor has; None: fine.
+        And the states that are set on it.
+    """
+    tensor = items[0] if items else None
+    maker = tensor.function if isinstance(tensor, Call) else None
+    known = ("torch._utils._rebuild", "torch._tensor._rebuild")
+    if not isinstance(maker, Global) or not maker.full.startswith(known):
+        return "a parameter made of something that is no tensor", []
+    return None, items[3:4]
 
 
 def _check_random(machine: Machine, items: list[Any]) -> None:
@@ -157,8 +130,21 @@ def _check_load(machine: Machine, items: list[Any]) -> None:
         odd(machine, "_load_from_bytes with bytes that are only made while loading")
 
 
+def _check_dtype(machine: Machine, items: list[Any]) -> None:
+    """A scalar of a type with 2 GB is 2 GB."""
+    code = items[0] if items else None
+    digits = code.lstrip("<>=|")[1:] if isinstance(code, str) else ""
+    if digits.isdecimal() and (len(digits) > 9 or int(digits) > 2**26):
+        machine.alarm("MW-PKL-009", Level.MEDIUM, f"values of type {code!r:.40}")
+
+
 def _check_container(machine: Machine, items: list[Any]) -> None:
     value = items[0] if items else None
+    if isinstance(value, Call) and value.made_by("builtins.bytes", "builtins.bytearray"):
+        sizes = value.args.items[:1] if isinstance(value.args, Group) else []
+        if any(isinstance(size, Call) or (isinstance(size, int) and size > 2**24)
+               for size in sizes):  # fmt: skip
+            machine.alarm("MW-PKL-009", Level.MEDIUM, "bytes are written out in full")
     if isinstance(value, Call) and value.made_by("builtins.range"):
         bounds = value.args.items if isinstance(value.args, Group) else []
         if not all(isinstance(n, int) and abs(n) < 2**28 for n in bounds):
@@ -169,6 +155,7 @@ CHECKED: dict[str, Callable[[Machine, list[Any]], None]] = {
     "copyreg._reconstructor": _check_reconstructor,
     "torch._tensor._rebuild_from_type_v2": _check_rebuild,
     "_codecs.encode": _check_encode,
+    "numpy.dtype": _check_dtype,
     "torch.storage._load_from_bytes": _check_load,
     "numpy.random._pickle.__randomstate_ctor": _check_random,
     "numpy.random._pickle.__generator_ctor": _check_random,
@@ -177,6 +164,10 @@ CHECKED: dict[str, Callable[[Machine, list[Any]], None]] = {
     "builtins.tuple": _check_container,
     "builtins.set": _check_container,
     "builtins.frozenset": _check_container,
+    "collections.Counter": _check_container,
+    "collections.OrderedDict": _check_container,
+    "collections.deque": _check_container,
+    "torch.Size": _check_container,
     "builtins.bytes": _check_bytes,
     "builtins.bytearray": _check_bytes,
 }

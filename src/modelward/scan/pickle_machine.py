@@ -3,18 +3,25 @@
 from collections.abc import Callable
 from typing import IO, Any
 
-from modelward.scan.limits import Budget
+from modelward.scan.limits import Budget, LimitReachedError
 from modelward.scan.pickle_arguments import Arguments
 from modelward.scan.pickle_checks import (
     CHECKED,
     check_arguments,
     check_handed,
-    check_stacking,
-    check_state,
+    check_rebuilt,
     odd,
 )
 from modelward.scan.pickle_dtypes import dtype_problem
+from modelward.scan.pickle_making import (
+    check_adding,
+    check_given,
+    check_keys,
+    check_making,
+    made_class,
+)
 from modelward.scan.pickle_names import effective, is_callable, judge
+from modelward.scan.pickle_states import check_model, check_state
 from modelward.scan.pickle_stream import (
     ARRAY_WRAPPER,
     Alarm,
@@ -28,6 +35,11 @@ from modelward.scan.report import Level
 __all__ = ["AfterBuild", "Machine"]
 
 AfterBuild = Callable[[Call, IO[bytes]], Any]
+_REBUILT = frozenset(
+    {"torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"}
+)
+MAX_MADE = 8_000_000
+"""Containers and objects of one pickle: each takes the scan some 150 bytes."""
 _TEXTS = frozenset(
     "BINSTRING BINUNICODE BINUNICODE8 SHORT_BINSTRING SHORT_BINUNICODE STRING UNICODE".split()
 )
@@ -56,6 +68,7 @@ class Machine:
         self.memo: dict[int, Any] = {}
         self.protocol = 0
         self.frame_end = 0
+        self.made = 0
         self.at = self.stream.start
         self.opcode = "start"
 
@@ -64,6 +77,7 @@ class Machine:
         if name in _TEXTS:
             self.push(argument)
         elif name in _EMPTY:
+            self.count()
             self.push(Group(_EMPTY[name], []))
         elif name in _FROM_MARK:
             self._group(_FROM_MARK[name], self.since_mark())
@@ -79,8 +93,26 @@ class Machine:
     def _group(self, kind: str, items: list[Any]) -> None:
         check_handed(self, items)
         made = Group(kind, items)
+        self.count()
+        if kind == "dict":
+            check_keys(self, items[::2], made)
         self.stream.heaviest = max(self.stream.heaviest, made.weight)
         self.push(made)
+
+    def count(self) -> None:
+        """Note that something was made which the scan has to hold.
+
+        Raises:
+            LimitReachedError: It is more than the scan holds.
+        """
+        self.made += 1
+        if self.made > MAX_MADE:
+            raise LimitReachedError(f"more than {MAX_MADE} objects in one pickle")
+
+    def work(self, steps: int) -> None:
+        """Pay for a look at many values, which a short pickle can ask for again and again."""
+        if steps > 16:
+            self.budget.spend("opcodes", steps // 8)
 
     # the stack
 
@@ -130,8 +162,15 @@ class Machine:
         self.stream.globals[found.module, found.name] = found
         self.push(found)
 
-    def call(self, function: Any, args: Any, *, new: bool = False) -> None:
-        """Push the result of a call; ``new`` for NEWOBJ, which runs ``__new__`` only."""
+    def call(self, function: Any, args: Any, *, new: bool = False, keywords: bool = False) -> None:
+        """Push the result of a call.
+
+        Args:
+            function: What is called.
+            args: Its arguments; for ``keywords`` a pair of them and the keywords.
+            new: NEWOBJ and NEWOBJ_EX, which run ``__new__`` only.
+            keywords: NEWOBJ_EX.
+        """
         self.stream.calls += 1
         check_arguments(self, args)
         if isinstance(function, Global):
@@ -140,8 +179,16 @@ class Machine:
                 self.stream.reduced.add((function.module, function.name))
             if function.level is None:
                 self._check_call(function, args, new)
+            inner, given, forwarded = made_class(function, args)
+            if forwarded:
+                keywords, new = function.name == "__newobj_ex__", True
+                function, args = inner, given
+                self.stream.called.add((function.module, function.name))
+            if new and function.level is None:
+                check_making(self, function, args, keywords=keywords)
         else:
             self.alarm("MW-PKL-004", Level.HIGH, "a call of something that is no global")
+        self.count()
         self.push(Call(function, args, self.at))
         self.stream.heaviest = max(self.stream.heaviest, weight(self.stack[-1]))
 
@@ -149,9 +196,19 @@ class Machine:
         items = args.items if isinstance(args, Group) else []
         if not new and not function.callable:
             odd(self, f"a call of {function.full}, which honest pickles only refer to or make new")
+        check_given(self, function, items)
         check = CHECKED.get(function.full)
         if check:
             check(self, items)
+        if function.full in _REBUILT:
+            wrong, states = check_rebuilt(items)
+            if wrong:
+                odd(self, wrong)
+            for state in states:
+                check_state(self, state)
+        elif function.full == "torch._tensor._rebuild_from_type_v2":
+            for state in items[3:4]:
+                check_state(self, state)
 
     def alarm(self, rule: str, level: Level, reason: str) -> None:
         """Note something that should not be there."""
@@ -166,10 +223,13 @@ class Machine:
             self.alarm("MW-PKL-005", Level.HIGH, f"the state of {target.full} itself is changed")
         check_state(self, state)
         if isinstance(target, Call):
-            wrong = target.made_by("numpy.dtype") and dtype_problem(target, state)
+            is_dtype = target.made_by("numpy.dtype")
+            if is_dtype and isinstance(state, Group):
+                self.work(sum(8 * len(x.items) for x in state.items[:9] if isinstance(x, Group)))
+            wrong = is_dtype and dtype_problem(target, state)
             if wrong:
                 self.alarm("MW-PKL-008", Level.HIGH, wrong)
-            check_stacking(self, target, state)
+            check_model(self, target, state)
             target.state = state
             target.weight += weight(state)
             try:
@@ -190,12 +250,16 @@ class Machine:
         """Add to the container on top of the stack; ``pairs`` for keys and values in turn."""
         check_handed(self, items)
         target = self.top()
+        if pairs:
+            check_keys(self, items[::2], target)
         if isinstance(target, Group):
             target.add(items)
             self.stream.heaviest = max(self.stream.heaviest, target.weight)
         elif isinstance(target, Call) and pairs:
             target.items = target.items or Group("dict", [])
             target.items.add(items)
+        elif isinstance(target, Call):
+            check_adding(self, target)
         elif isinstance(target, Raw):
             odd(self, "bytes that are changed while loading, unseen by the scan")
         elif isinstance(target, Global):

@@ -1,10 +1,23 @@
 """Stand-ins for what a pickle would build: enough to follow names, calls and sizes."""
 
+import re
 from typing import Any
 
 from modelward.scan.report import Level
 
-__all__ = ["MARK", "NUMBER", "TEXT", "Call", "Global", "Group", "Persistent", "Raw", "weight"]
+__all__ = [
+    "MARK",
+    "NUMBER",
+    "TEXT",
+    "Call",
+    "Global",
+    "Group",
+    "Persistent",
+    "Raw",
+    "is_interface",
+    "takes_place",
+    "weight",
+]
 
 _KEPT = 4096
 """Items of one container that are kept; more are only counted."""
@@ -13,6 +26,7 @@ _MOST_RISKY = 10
 _METHODS = frozenset({"append", "extend", "add", "__setitem__"})
 """What the unpickler itself calls on an object."""
 _HARMLESS = frozenset({"__module__", "__doc__", "__annotations__", "__torch_dispatch__"})
+_INTERFACE = re.compile(r"__(array\w*|cuda_array_interface|dlpack\w*|arrow_c_\w+|dataframe)__")
 
 
 class _Sign:
@@ -59,14 +73,16 @@ class Group:
     Attributes:
         risky: Keys of a dict that would take the place of a method where it becomes a state; noted
             as they are added, because only so many items are kept.
+        made: Whether one of a dict's keys is only made while loading.
     """
 
-    __slots__ = ("items", "kind", "risky", "weight")
+    __slots__ = ("items", "kind", "made", "risky", "weight")
 
     def __init__(self, kind: str, items: list[Any]) -> None:
         self.kind = kind
         self.items: list[Any] = []
-        self.risky: list[str] = []
+        self.risky: tuple[str, ...] = ()
+        self.made = False
         self.weight = 1
         self.add(items)
 
@@ -74,8 +90,11 @@ class Group:
         """Append items."""
         self.items += items[: max(0, _KEPT - len(self.items))]
         self.weight = min(_HEAVY, self.weight + sum(map(weight, items)))
-        if self.kind == "dict" and len(self.risky) < _MOST_RISKY:
-            self.risky += filter(_takes_place, items[::2])
+        if self.kind == "dict" and items:
+            keys = items[::2]
+            self.made = self.made or any(isinstance(key, Call) or key is TEXT for key in keys)
+            if len(self.risky) < _MOST_RISKY:
+                self.risky += tuple(filter(takes_place, keys))
 
     def table(self) -> dict[str, Any] | None:
         """A dict with texts as keys, the last of equal ones winning; None where it is no such."""
@@ -120,10 +139,18 @@ class Persistent:
         return items[1] if found else None
 
 
-def _takes_place(key: Any) -> bool:
+def takes_place(key: Any) -> bool:
     """Whether an attribute of this name changes what an object does."""
     special = isinstance(key, str) and key.startswith("__") and key.endswith("__")
     return (special or (isinstance(key, str) and key in _METHODS)) and key not in _HARMLESS
+
+
+def is_interface(key: Any) -> bool:
+    """Whether numpy and others ask for an attribute of this name, and believe what it says.
+
+    ``__array_interface__`` gives the address of the values: any place in the process.
+    """
+    return isinstance(key, str) and _INTERFACE.fullmatch(key) is not None
 
 
 def weight(value: Any) -> int:

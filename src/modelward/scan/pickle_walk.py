@@ -10,15 +10,17 @@ from collections.abc import Callable
 from typing import IO, Any
 
 from modelward.scan.limits import Budget, LimitReachedError
-from modelward.scan.pickle_checks import check_arguments, check_handed, check_methods
+from modelward.scan.pickle_checks import check_arguments, check_handed
 from modelward.scan.pickle_machine import AfterBuild, Machine
+from modelward.scan.pickle_states import check_methods
 from modelward.scan.pickle_stream import BrokenPickleError, Stream
 from modelward.scan.pickle_values import MARK, NUMBER, Global, Group, Persistent
 from modelward.scan.report import Level
 
 __all__ = ["walk"]
 
-MAX_STACK = 10_000_000
+MAX_STACK = 5_000_000
+MAX_MEMO = 5_000_000
 _OPCODES = {ord(opcode.code): opcode for opcode in pickletools.opcodes}
 
 
@@ -89,6 +91,8 @@ def _pop(machine: Machine, _: Any) -> None:
 
 
 def _memoize(machine: Machine, key: Any) -> None:
+    if len(machine.memo) >= MAX_MEMO:
+        raise LimitReachedError("more entries in the pickle's memo than the scan holds")
     machine.memo[len(machine.memo) if key is None else _key(key)] = machine.top()
 
 
@@ -145,7 +149,7 @@ def _newobj(machine: Machine, _: Any) -> None:
 def _newobj_ex(machine: Machine, _: Any) -> None:
     keywords, args, kind = machine.pop(), machine.pop(), machine.pop()
     check_arguments(machine, args)
-    machine.call(kind, Group("tuple", [args, keywords]), new=True)
+    machine.call(kind, Group("tuple", [args, keywords]), new=True, keywords=True)
 
 
 def _persid(machine: Machine, key: Any) -> None:

@@ -4,7 +4,8 @@ import json
 from itertools import pairwise
 from typing import Any
 
-from modelward.scan.limits import UnreadableError
+from modelward.scan.documents import check_containers
+from modelward.scan.limits import UnreadableError, count_of
 from modelward.scan.scanner import Item, Scanner
 
 __all__ = ["read"]
@@ -21,8 +22,10 @@ _BITS = {
 def read(scanner: Scanner, item: Item) -> None:
     """Check the header against the file."""
     length = int.from_bytes(item.blob.read(0, 8), "little")
+    text = item.blob.read(8, length)
+    check_containers(text)
     try:
-        header = json.loads(item.blob.read(8, length), object_pairs_hook=_once)
+        header = json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise UnreadableError(f"no readable header ({error})") from None
     if not isinstance(header, dict):
@@ -54,9 +57,6 @@ def _range(name: str, value: object) -> tuple[int, int]:
             and all(isinstance(n, int) and 0 <= n < 2**48 for n in (*offsets, *shape))
             and isinstance(kind, str) and kind in _BITS
         ):  # fmt: skip
-            values = 1
-            for n in shape:
-                values *= n
-            if offsets[1] - offsets[0] == (values * _BITS[kind] + 7) // 8:
+            if offsets[1] - offsets[0] == (count_of(shape) * _BITS[kind] + 7) // 8:
                 return offsets[0], offsets[1]
     raise UnreadableError(f"the tensor {name!r:.60} is described wrongly")

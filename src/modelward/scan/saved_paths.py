@@ -81,7 +81,7 @@ def written_paths(graphs: list[Graph], budget: Budget) -> Iterator[tuple[str, st
         for graph in graphs:
             for node, operator, index in _uses(graph, exposed, functions):
                 budget.spend("nodes")
-                literal, fed_by = _origin(graph, node, index)
+                literal, fed_by = _origin(graph, node, index, budget)
                 if fed_by and graph.lists:
                     literal = True
                 if literal and (graph.place, node) not in reported:
@@ -133,7 +133,7 @@ def _names(function: Message) -> set[str]:
     return {function.text(one) for one in function.fields() if one.number == 1}
 
 
-def _origin(graph: Graph, node: str, index: int) -> tuple[bool, set[str]]:
+def _origin(graph: Graph, node: str, index: int, budget: Budget) -> tuple[bool, set[str]]:
     """Whether an input comes from the graph alone, and the function's arguments it comes from."""
     inputs = graph.inputs.get(node, [])
     if not 0 <= index < len(inputs):
@@ -144,6 +144,7 @@ def _origin(graph: Graph, node: str, index: int) -> tuple[bool, set[str]]:
         if source in seen:
             continue
         seen.add(source)
+        budget.spend("nodes")
         operator = graph.operators.get(source)
         if operator is None:
             fed_by.add(source)

@@ -275,7 +275,7 @@ def scan_path(path: Path, *, limits: Limits | None = None) -> ScanReport:
 
     Args:
         path: A model file, an archive, or a folder (a SavedModel, an MLflow model).
-        limits: How much the scan may unpack and wait; the defaults suit models of some GB.
+        limits: How much the scan may unpack and wait; None: as befits the size of the target.
 
     Returns:
         Findings, and for every file and archive member how it ended.
@@ -286,7 +286,7 @@ def scan_path(path: Path, *, limits: Limits | None = None) -> ScanReport:
     if not path.exists():
         raise InvalidInputError(f"scan: expected a file or folder; got {path}, which is not there")
     began = time.monotonic()
-    scanner = Scanner(limits or Limits())
+    scanner = Scanner(limits or Limits.of_path(path))
     if path.is_dir():
         importlib.import_module("modelward.scan.folders").read(scanner, path)
     elif path.is_file():

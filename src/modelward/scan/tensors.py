@@ -17,6 +17,7 @@ _PACKED = (
     b"\xfd7zXZ\x00",
     b"7z\xbc\xaf\x27\x1c",
     b"\x89HDF\r\n\x1a\n",
+    b"\x93NUMPY",
 )
 
 

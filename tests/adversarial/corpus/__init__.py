@@ -4,13 +4,13 @@
 path. Hostile files carry the payload of a ``Canary``: whoever runs it is noticed.
 """
 
-from corpus import archives, benign, gadgets, graphs, keras_files, streams, tricks
+from corpus import archives, benign, gadgets, graphs, keras_files, makings, streams, tricks
 from corpus.canary import Canary
 
 __all__ = ["BENIGN", "HOSTILE", "Canary"]
 
 HOSTILE = {
     **gadgets.FILES, **streams.FILES, **archives.FILES, **keras_files.FILES, **graphs.FILES,
-    **tricks.FILES,
+    **tricks.FILES, **makings.FILES,
 }  # fmt: skip
 BENIGN = benign.FILES

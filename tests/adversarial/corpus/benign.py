@@ -41,13 +41,18 @@ def fitted(name: str) -> Any:
         StackingClassifier,
     )
     from sklearn.gaussian_process import GaussianProcessClassifier
-    from sklearn.linear_model import LogisticRegression, SGDClassifier
+    from sklearn.linear_model import GammaRegressor, LogisticRegression, SGDClassifier
     from sklearn.model_selection import GridSearchCV
     from sklearn.naive_bayes import GaussianNB
     from sklearn.neighbors import KNeighborsClassifier
     from sklearn.neural_network import MLPClassifier
     from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+    from sklearn.preprocessing import (
+        FunctionTransformer,
+        OneHotEncoder,
+        SplineTransformer,
+        StandardScaler,
+    )
     from sklearn.svm import SVC
 
     made: dict[str, Any] = {
@@ -66,6 +71,8 @@ def fitted(name: str) -> Any:
         "process": GaussianProcessClassifier(),
         "clusters": KMeans(2, n_init=1),
         "components": PCA(2),
+        "spline": SplineTransformer(),
+        "gamma": GammaRegressor(),
         "search": GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=2),
         "pipeline": make_pipeline(
             ColumnTransformer([("one", OneHotEncoder(handle_unknown="ignore"), [0])],
@@ -79,12 +86,13 @@ def fitted(name: str) -> Any:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return made[name].fit(x, y)
+        return made[name].fit(x, y + 1)
 
 
 ESTIMATORS = (
     "logistic", "forest", "boosting", "histogram", "isolation", "svc", "sgd", "mlp", "neighbours",
     "manhattan", "bayes", "process", "clusters", "components", "search", "pipeline", "stack",
+    "spline", "gamma",
 )  # fmt: skip
 
 

@@ -222,6 +222,18 @@ def tar_behind_zeros(canary: Canary) -> bytes:
     return buffer.getvalue() + bytes(2**20) + evil(canary)
 
 
+def npy_as_storage(canary: Canary) -> bytes:
+    """An array of objects where PyTorch keeps raw values, in an archive that numpy reads, too."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.array([None], object), allow_pickle=True)
+    head = buffer.getvalue()[: buffer.getvalue().index(b"\n") + 1]
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("data.pkl", b"\x80\x02N.")
+        archive.writestr("data/0", head + evil(canary))
+    return packed.getvalue()
+
+
 def torchscript(code: bytes) -> Callable[[Canary], bytes]:
     def make(canary: Canary) -> bytes:
         del canary
@@ -417,6 +429,21 @@ PLAIN: dict[str, Builder] = {
     ),
     "yaml-in-braces": _file(
         "c.yaml", fixed(b"{a: !!python/object/apply:os.system ['true']}\n")
+    ),
+    "npy-as-storage": _file("m.npz", npy_as_storage),
+    "yaml-mark-tag": _file(
+        "c.yaml",
+        fixed("\ufeff%TAG !x! tag:yaml.org,2002:py\n---\n!x!thon/name:os.system\n".encode()),
+    ),
+    "yaml-return-tag": _file(
+        "c.yaml", fixed(b"#\r%TAG !x! tag:yaml.org,2002:py\r---\r!x!thon/name:os.system\r")
+    ),
+    "yaml-mark-letters": _file(
+        "c.yaml", fixed("\ufeff!!py%74hon/object/apply:os.system ['true']\n".encode())
+    ),
+    "yaml-other-name": _file(
+        "settings.conf",
+        lambda canary: f"a: !!python/object/apply:os.system ['{canary.shell}']\n".encode(),
     ),
     "onnx-two-wires": _file("m.onnx", fixed(m.onnx_model(m.onnx_node("Relu"), tensors=(WIRES,)))),
     "template-long": _file(
