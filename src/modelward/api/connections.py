@@ -145,12 +145,21 @@ class GuardedProtocol(H11Protocol):
         self._ended = True
         self._stop_header_timer()
         self._unset_keepalive_if_required()
+        if self._answered():
+            self.transport.close()
         if not self.transport.is_closing():
             request_id = secrets.token_hex(8)
             with acting(RequestContext(request_id=request_id, address=self._address or "")):
                 _LOG.info("connection ended with %d: %s", status, message)
             self.transport.write(_raw_answer(status, message, request_id))
             self.transport.close()
+
+    def _answered(self) -> bool:
+        """Whether the request at hand has its answer, or a part of one: a second would confuse."""
+        cycle = self.cycle
+        if cycle is None or not cycle.response_started:
+            return False
+        return not cycle.response_complete or bool(cycle.more_body)
 
     def _stop_header_timer(self) -> None:
         if self._header_timer is not None:

@@ -54,10 +54,10 @@ _KEY_ID = {"name": "key_id", "in": "path", "required": True, "schema": {"type": 
 _JOB_ID = {"name": "job_id", "in": "query", "required": True, "schema": {"type": "string"}}
 
 
-_ANY = (431, 503)
-"""Any call: too large a header; too many connections, or a database that is not there."""
-_BODY = (400, 408, 413)
-"""Any call with a body: not readable, too slow, too large."""
+_ANY = (400, 431, 503)
+"""Any call: no HTTP; too large a header; too many connections, or a database that is not there."""
+_BODY = (408, 413)
+"""Any call with a body: too slow, too large."""
 _JSON = {"application/json": {"schema": {"type": "object"}}}
 _FILES = _JSON | {
     kind: {"schema": {"type": "string", "format": "binary"}}
