@@ -133,6 +133,9 @@ def judge(answer: bytes) -> int | None:
     head, _, body = answer.partition(b"\r\n\r\n")
     status = int(found[1])
     assert status < 500, answer[:1000]
+    if length := re.search(rb"content-length: (\d+)", head.lower()):
+        # what follows answers what came behind the request, where the connection stays open
+        body = body[: int(length[1])]
     if status >= 400 and b"application/json" in head.lower() and body:
         error = json.loads(body)
         assert error["message"] == error["detail"] and error["request_id"], error
