@@ -17,8 +17,8 @@ import torch
 
 from corpus.canary import Canary
 from corpus.opcodes import called, stream
+from corpus.writing import Builder, written
 
-Builder = Callable[[Path, Canary], Path]
 SEVEN_ZIP = b"7z\xbc\xaf\x27\x1c\x00\x04"
 
 
@@ -266,15 +266,6 @@ _CONTAINERS: dict[str, tuple[Callable[[Canary], bytes], str]] = {
 }  # fmt: skip
 
 
-def _writer(make: Callable[[Canary], bytes], name: str) -> Builder:
-    def write(folder: Path, canary: Canary) -> Path:
-        file = folder / name
-        file.write_bytes(make(canary))
-        return file
-
-    return write
-
-
 def directory_link(folder: Path, canary: Canary) -> Path:
     """A folder with a link out of it."""
     target = folder / "model"
@@ -285,6 +276,6 @@ def directory_link(folder: Path, canary: Canary) -> Path:
 
 
 FILES: dict[str, Builder] = {
-    **{f"file-{name}": _writer(make, file) for name, (make, file) in _CONTAINERS.items()},
+    **{f"file-{name}": written(file, make) for name, (make, file) in _CONTAINERS.items()},
     "folder-link": directory_link,
 }

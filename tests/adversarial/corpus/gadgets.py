@@ -6,8 +6,8 @@ from pathlib import Path
 
 from corpus.canary import Canary
 from corpus.opcodes import called, stream
+from corpus.writing import Builder
 
-Builder = Callable[[Path, Canary], Path]
 Arguments = Callable[[Canary], tuple[object, ...]]
 
 

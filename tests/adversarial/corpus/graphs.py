@@ -2,13 +2,12 @@
 
 import json
 import struct
-from collections.abc import Callable
 from pathlib import Path
 
 from corpus import messages as m
 from corpus.canary import Canary
+from corpus.writing import Builder, fixed, written
 
-Builder = Callable[[Path, Canary], Path]
 FUNCTION = "__inference_f_1"
 
 
@@ -67,15 +66,6 @@ def metadata(folder: Path, canary: Canary) -> Path:
     return target
 
 
-def _file(name: str, content: bytes) -> Builder:
-    def write(folder: Path, canary: Canary) -> Path:
-        del canary
-        (folder / name).write_bytes(content)
-        return folder / name
-
-    return write
-
-
 def safetensors(header: object, values: bytes, extra: bytes = b"") -> bytes:
     raw = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(raw)) + raw + values + extra
@@ -100,6 +90,11 @@ TWICE = m.onnx_tensor([2], "../x") + m.content(
 SUBGRAPH = m.content(
     5, m.content(1, "then_branch") + m.content(6, m.content(1, m.onnx_node("Evil", "evil.ops")))
 )
+
+
+def _file(name: str, content: bytes) -> Builder:
+    return written(name, fixed(content))
+
 
 FILES: dict[str, Builder] = {
     **{

@@ -12,8 +12,8 @@ import h5py
 import numpy as np
 
 from corpus.canary import Canary
+from corpus.writing import Builder
 
-Builder = Callable[[Path, Canary], Path]
 DENSE: dict[str, Any] = {"name": "out", "units": 2, "activation": "linear"}
 
 

@@ -7,13 +7,11 @@ allocator, or values. The others call a method by its name, or read a file.
 import pickle
 import struct
 from collections.abc import Callable
-from pathlib import Path
 
 from corpus.canary import Canary
 from corpus.opcodes import called, plain, stream
 from corpus.tricks import fitted_stack
-
-Builder = Callable[[Path, Canary], Path]
+from corpus.writing import Builder, fixed, written
 
 ADDRESS = b"J\x41\x41\x41\x41"
 
@@ -64,14 +62,14 @@ def stacked(protocol: int) -> bytes:
     return pickle.dumps(model, protocol)
 
 
-def texts() -> bytes:
+def texts(_: Canary) -> bytes:
     """The characters of a file become the features of whoever knows its name."""
     from sklearn.feature_extraction.text import CountVectorizer
 
     return pickle.dumps(CountVectorizer(analyzer="char", input="filename").fit([__file__]))
 
 
-def threshold() -> bytes:
+def threshold(_: Canary) -> bytes:
     from sklearn.dummy import DummyClassifier
     from sklearn.model_selection import FixedThresholdClassifier
 
@@ -79,7 +77,7 @@ def threshold() -> bytes:
     return pickle.dumps(model)
 
 
-def function() -> bytes:
+def function(_: Canary) -> bytes:
     from sklearn.preprocessing import FunctionTransformer
     from xgboost import Booster
 
@@ -106,70 +104,57 @@ CRASHES: dict[str, bytes] = {
     "parameter-class": stream(PARAMETER),
 }  # fmt: skip
 """Loading them ends in a violation of memory: SIGSEGV, or SIGBUS."""
-OTHERS: dict[str, Callable[[], bytes]] = {
-    "dtype-by-function": lambda: array(
+OTHERS: dict[str, Callable[[Canary], bytes]] = {
+    "dtype-by-function": lambda _: array(
         b"ccopyreg\n__newobj__\n(cnumpy\ndtype\n" + text("f8") + b"tR"
     ),
-    "dtype-by-index": lambda: array(
+    "dtype-by-index": lambda _: array(
         b"cpandas.core.indexes.base\n_new_Index\ncnumpy\ndtype\n}" + text("dtype") + text("f8")
         + b"s\x86R"
     ),
-    "made-key-as-method": lambda: stream(
+    "made-key-as-method": lambda _: stream(
         b"cargparse\nNamespace\n)\x81}cbuiltins\nstr\nC\x06append" + text("ascii")
         + b"\x86Rcxgboost.core\nBooster\nsb}a", protocol=3
     ),
-    "bunch-as-state": lambda: stream(
+    "bunch-as-state": lambda _: stream(
         b"cargparse\nNamespace\n)\x81" + BUNCH + text("append") + b"cxgboost.core\nBooster\nsb}a"
     ),
-    "bunch-method": lambda: stream(BUNCH + text("append") + b"cxgboost.core\nBooster\ns}a"),
-    "stacked-protocol-0": lambda: stacked(0),
-    "stacked-protocol-1": lambda: stacked(1),
-    "stacked-by-tree": lambda: stream(
+    "bunch-method": lambda _: stream(BUNCH + text("append") + b"cxgboost.core\nBooster\ns}a"),
+    "stacked-protocol-0": lambda _: stacked(0),
+    "stacked-protocol-1": lambda _: stacked(1),
+    "stacked-by-tree": lambda _: stream(
         b"csklearn.metrics._dist_metrics\nnewObj\ncsklearn.ensemble._stacking\nStackingRegressor\n"
         + b"\x85R" + plain({"stack_method_": ["to_json"]}) + b"b"
     ),
     "texts-as-files": texts,
     "threshold-method": threshold,
     "function-with-file": function,
-    "index-with-zone": lambda: stream(
+    "index-with-zone": lambda _: stream(
         b"cpandas.core.indexes.datetimes\n_new_DatetimeIndex\n"
         b"cpandas.core.indexes.datetimes\nDatetimeIndex\n"
         + plain({"data": [0], "tz": "dateutil//etc/passwd"}) + b"\x86R"
     ),
-    "generator-state": lambda: stream(
+    "generator-state": lambda _: stream(
         called("numpy.random._pickle", "__randomstate_ctor", "MT19937")
         + plain(
             {"bit_generator": "MT19937", "state": {"key": list(range(624)), "pos": 2**30},
              "has_gauss": 0, "gauss": 0.0}
         ) + b"b"
     ),
-    "scalar-of-gigabytes": lambda: stream(
+    "scalar-of-gigabytes": lambda _: stream(
         b"cnumpy.core.multiarray\nscalar\n" + called("numpy", "dtype", "V2147483647", False, True)
         + b"\x85R"
     ),
-    "range-in-deque": lambda: stream(
+    "range-in-deque": lambda _: stream(
         b"ccollections\ndeque\n" + called("builtins", "range", 10**12) + b"\x85R"
     ),
-    "bytes-in-list": lambda: stream(
+    "bytes-in-list": lambda _: stream(
         b"cbuiltins\nlist\n" + called("builtins", "bytes", 2**29) + b"\x85R"
     ),
 }  # fmt: skip
 
 
-def _file(make: Callable[[], bytes]) -> Builder:
-    def write(folder: Path, canary: Canary) -> Path:
-        del canary
-        (folder / "m.pkl").write_bytes(make())
-        return folder / "m.pkl"
-
-    return write
-
-
-def _fixed(content: bytes) -> Callable[[], bytes]:
-    return lambda: content
-
-
 FILES: dict[str, Builder] = {
-    **{f"making-{name}": _file(_fixed(content)) for name, content in CRASHES.items()},
-    **{f"making-{name}": _file(make) for name, make in OTHERS.items()},
+    **{f"making-{name}": written("m.pkl", fixed(content)) for name, content in CRASHES.items()},
+    **{f"making-{name}": written("m.pkl", make) for name, make in OTHERS.items()},
 }

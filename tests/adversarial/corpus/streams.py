@@ -5,7 +5,6 @@ import copyreg
 import pickle
 import struct
 from collections.abc import Callable
-from pathlib import Path
 
 import joblib
 import numpy as np
@@ -13,8 +12,7 @@ import torch
 
 from corpus.canary import Canary
 from corpus.opcodes import called, plain, stream, text
-
-Builder = Callable[[Path, Canary], Path]
+from corpus.writing import Builder, written
 
 
 def evil(canary: Canary, protocol: int = 2) -> bytes:
@@ -370,15 +368,6 @@ _STREAMS: dict[str, tuple[Callable[[Canary], bytes], str]] = {
 }
 
 
-def _writer(make: Callable[[Canary], bytes], name: str) -> Builder:
-    def write(folder: Path, canary: Canary) -> Path:
-        file = folder / name
-        file.write_bytes(make(canary))
-        return file
-
-    return write
-
-
 FILES: dict[str, Builder] = {
-    f"stream-{name}": _writer(make, file) for name, (make, file) in _STREAMS.items()
+    f"stream-{name}": written(file, make) for name, (make, file) in _STREAMS.items()
 }

@@ -22,8 +22,7 @@ from corpus.graphs import gguf
 from corpus.keras_files import keras3, lambda3, layer
 from corpus.opcodes import called, plain, stream
 from corpus.streams import dtype, wrapped
-
-Builder = Callable[[Path, Canary], Path]
+from corpus.writing import Builder, fixed, written
 
 
 def torch_bytes(canary: Canary) -> bytes:
@@ -304,18 +303,6 @@ SAVE = m.tf_function(
 OUTPUT = m.tf_attribute("output_stream", m.content(2, "file:///tmp/x"))
 
 
-def _file(name: str, make: Callable[[Canary], bytes]) -> Builder:
-    def write(folder: Path, canary: Canary) -> Path:
-        (folder / name).write_bytes(make(canary))
-        return folder / name
-
-    return write
-
-
-def fixed(content: bytes) -> Callable[[Canary], bytes]:
-    return lambda canary: content
-
-
 WIRES = m.onnx_tensor([2], "x").replace(
     m.content(13, m.content(1, "location") + m.content(2, "x")),
     m.content(13, m.content(1, "location") + m.content(2, "../../etc/passwd") + m.integer(2, 1)),
@@ -328,37 +315,39 @@ FAR_FIELD = (
 )  # fmt: skip
 TEMPLATE = "{{ x['\\x5f\\x5fclass\\x5f\\x5f'] }}"
 PLAIN: dict[str, Builder] = {
-    "pickle-grown-bytes": _file("m.pkl", grown_bytes),
-    "pickle-handed-on": _file("m.pkl", handed_on),
-    "pickle-handed-on-as-method": _file("m.pkl", handed_on_as_method),
-    "pickle-state-of-a-subclass": _file("m.pkl", state_of_a_subclass),
-    "pickle-behind-the-frame": _file("m.pkl", behind_the_frame),
-    "pickle-arguments-by-list": _file("m.joblib", arguments_by_list),
-    "pickle-stacked-path": _file("m.pkl", stacked_path),
-    "pickle-stacked-later": _file("m.pkl", stacked_later),
-    "pickle-objects-as-numbers": _file(
+    "pickle-grown-bytes": written("m.pkl", grown_bytes),
+    "pickle-handed-on": written("m.pkl", handed_on),
+    "pickle-handed-on-as-method": written("m.pkl", handed_on_as_method),
+    "pickle-state-of-a-subclass": written("m.pkl", state_of_a_subclass),
+    "pickle-behind-the-frame": written("m.pkl", behind_the_frame),
+    "pickle-arguments-by-list": written("m.joblib", arguments_by_list),
+    "pickle-stacked-path": written("m.pkl", stacked_path),
+    "pickle-stacked-later": written("m.pkl", stacked_later),
+    "pickle-objects-as-numbers": written(
         "m.pkl", lying_array(dtype("O8", 3, "|", None, None, None, -1, -1, 0))
     ),
-    "pickle-numbers-as-objects": _file(
+    "pickle-numbers-as-objects": written(
         "m.pkl", lying_array(dtype("f8", 3, "<", None, None, None, -1, -1, 63))
     ),
-    "pickle-field-outside": _file("m.pkl", lying_array(FAR_FIELD)),
-    "pickle-as-tflite": _file("m.png", unknown_call(b"VabcTFL3\n0")),
-    "pickle-as-bytecode": _file("model", unknown_call(b"V\x0c\r\n0")),
-    "pickle-as-checkpoint": _file(
+    "pickle-field-outside": written("m.pkl", lying_array(FAR_FIELD)),
+    "pickle-as-tflite": written("m.png", unknown_call(b"VabcTFL3\n0")),
+    "pickle-as-bytecode": written("model", unknown_call(b"V\x0c\r\n0")),
+    "pickle-as-checkpoint": written(
         "weights", unknown_call(b"Vx\n0", behind=bytes(48) + b"\x57\xfb\x80\x8b\x24\x75\x47\xdb")
     ),
-    "npz-in-comment": _file("m.npz", npz_in_comment),
-    "keras-in-comment": _file("m.keras", keras_in_comment),
+    "npz-in-comment": written("m.npz", npz_in_comment),
+    "keras-in-comment": written("m.keras", keras_in_comment),
     "keras-between": between,
-    "npz-two-wide-ends": _file("m.npz", wide_end_twice),
-    "zip-behind-zeros": _file("m.zip", behind_zeros),
-    "zip-second-name": _file("m.zip", second_name),
-    "tar-behind-zeros": _file("m.tar", tar_behind_zeros),
-    "torchscript-method": _file("m.pt", torchscript(b"return x.save('/tmp/x')\n")),
-    "torchscript-blanks": _file("m.pt", torchscript(b"return torch . from_file('/etc/passwd')\n")),
-    "torchscript-ops": _file("m.pt", torchscript(b"return ops.aten.from_file('/etc/passwd')\n")),
-    "torchscript-long": _file(
+    "npz-two-wide-ends": written("m.npz", wide_end_twice),
+    "zip-behind-zeros": written("m.zip", behind_zeros),
+    "zip-second-name": written("m.zip", second_name),
+    "tar-behind-zeros": written("m.tar", tar_behind_zeros),
+    "torchscript-method": written("m.pt", torchscript(b"return x.save('/tmp/x')\n")),
+    "torchscript-blanks": written(
+        "m.pt", torchscript(b"return torch . from_file('/etc/passwd')\n")
+    ),
+    "torchscript-ops": written("m.pt", torchscript(b"return ops.aten.from_file('/etc/passwd')\n")),
+    "torchscript-long": written(
         "m.pt", torchscript(b"#" + b" " * 2**26 + b"\n  return torch.load(x)\n")
     ),
     "keras-in-list": keras_zip(lambda canary: [lambda3(canary)]),
@@ -405,65 +394,65 @@ PLAIN: dict[str, Builder] = {
         m.tf_node("n", "WriteFile", "x"), m.tf_node("n", "NoOp"), m.tf_node("n", "NoOp")
     ),
     "savedmodel-vocabulary": saved(m.tf_node("n", "GenerateVocabRemapping", "a", "b")),
-    "graphdef-as-pieces": _file(
+    "graphdef-as-pieces": written(
         "frozen.pb",
         fixed(m.content(1, m.tf_node("n", "ReadFile", "x") + b"\x15\x00\x00\x00\x00")),
     ),
-    "onnx-python-op": _file(
+    "onnx-python-op": written(
         "m.onnx", fixed(m.onnx_model(m.onnx_node("PythonOp", "com.microsoft")))
     ),
-    "yaml-handle": _file(
+    "yaml-handle": written(
         "c.yaml",
         fixed(b"%TAG !p! tag:yaml.org,2002:py\n---\na: !p!thon/object/apply:os.system ['true']\n"),
     ),
-    "yaml-escapes": _file("c.yaml", fixed(b"a: !!%70ython/object/apply:os.system ['true']\n")),
-    "template-in-list": _file(
+    "yaml-escapes": written("c.yaml", fixed(b"a: !!%70ython/object/apply:os.system ['true']\n")),
+    "template-in-list": written(
         "tokenizer_config.json",
         fixed(b'{"chat_template": [{"name": "x", "template": "{{ a.__class__ }}"}]}'),
     ),
-    "template-in-table": _file(
+    "template-in-table": written(
         "tokenizer_config.json", fixed(b'{"chat_template": {"x": "{{ a.__class__ }}"}}')
     ),
-    "template-escapes": _file(
+    "template-escapes": written(
         "tokenizer_config.json", fixed(json.dumps({"chat_template": TEMPLATE}).encode())
     ),
-    "yaml-in-braces": _file(
+    "yaml-in-braces": written(
         "c.yaml", fixed(b"{a: !!python/object/apply:os.system ['true']}\n")
     ),
-    "npy-as-storage": _file("m.npz", npy_as_storage),
-    "yaml-mark-tag": _file(
+    "npy-as-storage": written("m.npz", npy_as_storage),
+    "yaml-mark-tag": written(
         "c.yaml",
         fixed("\ufeff%TAG !x! tag:yaml.org,2002:py\n---\n!x!thon/name:os.system\n".encode()),
     ),
-    "yaml-return-tag": _file(
+    "yaml-return-tag": written(
         "c.yaml", fixed(b"#\r%TAG !x! tag:yaml.org,2002:py\r---\r!x!thon/name:os.system\r")
     ),
-    "yaml-mark-letters": _file(
+    "yaml-mark-letters": written(
         "c.yaml", fixed("\ufeff!!py%74hon/object/apply:os.system ['true']\n".encode())
     ),
-    "yaml-other-name": _file(
+    "yaml-other-name": written(
         "settings.conf",
         lambda canary: f"a: !!python/object/apply:os.system ['{canary.shell}']\n".encode(),
     ),
-    "onnx-two-wires": _file("m.onnx", fixed(m.onnx_model(m.onnx_node("Relu"), tensors=(WIRES,)))),
-    "template-long": _file(
+    "onnx-two-wires": written("m.onnx", fixed(m.onnx_model(m.onnx_node("Relu"), tensors=(WIRES,)))),
+    "template-long": written(
         "m.gguf", fixed(gguf("{#" + " " * 2**20 + "#}{{ a.__class__ }}"))
     ),
-    "mlflow-loader": _file(
+    "mlflow-loader": written(
         "MLmodel", fixed(b"flavors:\n  python_function:\n    loader_module: os\n")
     ),
-    "template-file": _file("chat_template.jinja", fixed(b"{{ a.__class__.__mro__ }}")),
-    "gzip-behind-padding": _file(
+    "template-file": written("chat_template.jinja", fixed(b"{{ a.__class__.__mro__ }}")),
+    "gzip-behind-padding": written(
         "m.pkl.gz",
         lambda canary: gzip.compress(b"\x80\x02N.") + bytes(9) + gzip.compress(evil(canary)),
     ),
-    "git-pointer": _file(
+    "git-pointer": written(
         "pytorch_model.bin",
         fixed(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"),
     ),
-    "page-as-hdf5": _file("m.h5", fixed(b"<html>Not found</html>\n")),
-    "empty-pickle": _file("m.pkl", fixed(b"")),
-    "tflite-as-image": _file("m.png", fixed(b"\x1c\0\0\0TFL3" + bytes(40))),
+    "page-as-hdf5": written("m.h5", fixed(b"<html>Not found</html>\n")),
+    "empty-pickle": written("m.pkl", fixed(b"")),
+    "tflite-as-image": written("m.png", fixed(b"\x1c\0\0\0TFL3" + bytes(40))),
 }  # fmt: skip
 
 FILES: dict[str, Builder] = {f"trick-{name}": make for name, make in PLAIN.items()}
